@@ -1,0 +1,108 @@
+//! A subscription: who wants which events, where, under what policy.
+
+use std::collections::BTreeMap;
+
+use super::{filter::Pattern, id::SubscriptionId, retry::Retry};
+
+/// A tenant's subscription, without what changes by itself (see [`State`]).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscription {
+    pub id: SubscriptionId,
+    pub tenant: String,
+    pub name: String,
+    /// Where deliveries are posted: an absolute `https` (or allowed `http`) URL.
+    pub url: String,
+    /// It wants the events that any of these matches.
+    pub events: Vec<Pattern>,
+    pub retry: Retry,
+    pub timeout_seconds: u32,
+    /// Requests under way at once, at most.
+    pub max_concurrency: u32,
+    /// Attempts in any minute, at most.
+    pub rate_limit_per_minute: Option<u32>,
+    pub ordering: Ordering,
+    /// Sent with each request.
+    pub headers: BTreeMap<String, String>,
+    pub payload_format: PayloadFormat,
+    pub secrets: Secrets,
+    /// What a post to the ingest address is signed with.
+    pub ingest_secret: String,
+    pub created_at_ms: u64,
+    pub updated_at_ms: u64,
+}
+
+/// What deliveries are signed with.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secrets {
+    pub current: String,
+    /// The secret before the last rotation signs too, until its time: Unix milliseconds.
+    pub previous: Option<(String, u64)>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(…)")
+    }
+}
+
+/// Whether a delivery waits for the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ordering {
+    /// It does not.
+    #[default]
+    None,
+    /// In the order of the log: the next is sent when the one before it is delivered or dead.
+    Fifo,
+}
+
+/// What the body of a request is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PayloadFormat {
+    /// The data with the event's id, type, time and tenant around it.
+    #[default]
+    Envelope,
+    /// The data as published, byte for byte.
+    Raw,
+}
+
+/// Whether a subscription is delivered to. A paused or disabled one keeps collecting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Status {
+    #[default]
+    Active,
+    /// By its owner.
+    Paused,
+    /// By the engine; the reason is in [`State::disabled_reason`].
+    Disabled,
+}
+
+impl Status {
+    /// The public word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// What changes of a subscription by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct State {
+    pub status: Status,
+    pub disabled_reason: Option<String>,
+    /// Deliveries (not attempts) that ended well, and that became dead letters.
+    pub delivered: u64,
+    pub failed: u64,
+    /// The last attempt: Unix milliseconds.
+    pub last_triggered_at_ms: Option<u64>,
+    /// Not yet tried.
+    pub fresh: u64,
+    /// Waiting for the next attempt.
+    pub waiting: u64,
+    /// Under way.
+    pub leased: u64,
+    /// Dead letters kept.
+    pub dead: u64,
+}

@@ -32,8 +32,15 @@ pub struct Folder {
 }
 
 /// Held by the one process that may run a server in the folder.
-pub struct FolderLock {
-    _file: File,
+pub struct FolderLock(File);
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Said, not left to closing: a program that another thread is just starting has a copy of every open file.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the data folder could not be unlocked");
+        }
+    }
 }
 
 /// Held by the one server in the folder: its standard input. The system lets go of it when the server and its forks are
@@ -67,7 +74,7 @@ impl Folder {
             Err(TryLockError::Error(error)) => return Err(format!("{shown} cannot be locked: {error}")),
         }
         write_pid(&mut file).map_err(|error| format!("{shown} cannot be written to: {error}"))?;
-        Ok((Self { path }, FolderLock { _file: file }))
+        Ok((Self { path }, FolderLock(file)))
     }
 
     pub fn path(&self) -> &Path {

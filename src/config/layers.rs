@@ -22,7 +22,7 @@ const HINTS: [(&str, Kind); 3] = [
 /// The fields of a table under `[retry]`, whose name is the user's.
 const PRESET_FIELDS: [(&str, Kind); 7] = [
     ("kind", Kind::Text),
-    ("count", Kind::Whole),
+    ("retry_count", Kind::Whole),
     ("base_ms", Kind::Whole),
     ("factor", Kind::Number),
     ("max_ms", Kind::Whole),

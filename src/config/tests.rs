@@ -68,7 +68,7 @@ fn a_variable_is_read_as_what_its_setting_holds() {
     assert_eq!(config("POSTHASTE_DELIVERY__RATE_LIMIT_PER_MINUTE", "60").delivery.rate_limit_per_minute, Some(60));
     assert!(!config("POSTHASTE_TARGETS__REQUIRE_HTTPS", "false").targets.require_https);
     assert_eq!(config("POSTHASTE_DATA_DIR", "/d").data_dir, Path::new("/d"));
-    assert_eq!(config("POSTHASTE_RETRY__FAST__COUNT", "9").default_retry().count, 9);
+    assert_eq!(config("POSTHASTE_RETRY__FAST__RETRY_COUNT", "9").default_retry().count, 9);
     assert_eq!(config("POSTHASTE_RETENTION__EVENTS_MAX_MB", "2").retention.events_max_bytes, Some(2_000_000));
 }
 
@@ -132,7 +132,11 @@ fn a_variable_that_cannot_work_is_refused_by_its_name() {
         ("POSTHASTE_REDIS_URL", "x", "did you mean POSTHASTE_REDIS__URL?"),
         ("POSTHASTE_DATADIR", "x", "did you mean POSTHASTE_DATA_DIR?"),
         ("POSTHASTE_TOKENS__FILE", "x", "`tokens.file` (environment variable POSTHASTE_TOKENS__FILE) is not a setting"),
-        ("POSTHASTE_RETRY__FAST__COUNT", "101", "`retry.fast` (environment variable POSTHASTE_RETRY__FAST__COUNT)"),
+        (
+            "POSTHASTE_RETRY__FAST__RETRY_COUNT",
+            "101",
+            "`retry.fast` (environment variable POSTHASTE_RETRY__FAST__RETRY_COUNT)",
+        ),
     ] {
         let sentence = load("", &[(name, value)]).unwrap_err().to_string();
         assert!(sentence.contains(part), "{name}: {sentence}");

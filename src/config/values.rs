@@ -207,7 +207,7 @@ pub fn log_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
 enum Preset {
     Exponential {
         #[serde(default = "three")]
-        count: u32,
+        retry_count: u32,
         base_ms: u64,
         #[serde(default = "two")]
         factor: f64,
@@ -218,7 +218,7 @@ enum Preset {
     },
     Schedule {
         delays_ms: Vec<u64>,
-        count: Option<u32>,
+        retry_count: Option<u32>,
         #[serde(default)]
         jitter: f64,
     },
@@ -249,11 +249,11 @@ impl TryFrom<Preset> for Checked {
 
     fn try_from(preset: Preset) -> Result<Self, String> {
         let retry = match preset {
-            Preset::Exponential { count, base_ms, factor, max_ms, jitter } => {
+            Preset::Exponential { retry_count: count, base_ms, factor, max_ms, jitter } => {
                 Retry { count, policy: RetryPolicy::Exponential { base_ms, factor, max_ms, jitter } }
             }
-            Preset::Schedule { delays_ms, count, jitter } => Retry {
-                count: count.unwrap_or(u32::try_from(delays_ms.len()).unwrap_or(u32::MAX)),
+            Preset::Schedule { delays_ms, retry_count, jitter } => Retry {
+                count: retry_count.unwrap_or(u32::try_from(delays_ms.len()).unwrap_or(u32::MAX)),
                 policy: RetryPolicy::Schedule { delays_ms, jitter },
             },
         };
@@ -272,7 +272,7 @@ fn check_retry(retry: &Retry) -> Result<(), String> {
         }
     };
     if retry.count > MAX_RETRIES {
-        return Err(format!("count must be from 0 to {MAX_RETRIES}, not {}", retry.count));
+        return Err(format!("retry_count must be from 0 to {MAX_RETRIES}, not {}", retry.count));
     }
     if longest > MAX_DELAY_MS {
         return Err(format!("a delay may be {MAX_DELAY_MS} ms at most, not {longest}"));

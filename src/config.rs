@@ -7,9 +7,15 @@
 mod layers;
 mod values;
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use url::Url;
 
@@ -19,6 +25,11 @@ pub use values::{RedisUrl, Secret};
 
 /// Read when no file is named and it is in the working directory.
 const DEFAULT_FILE: &str = "config.toml";
+
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
 
 /// A configuration that was refused: one sentence that names the setting and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -238,6 +249,21 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// Whether, as `serve` runs it, only this machine can reach the engine and its Redis.
+    pub fn is_local(&self) -> bool {
+        self.redis.url == RedisUrl::Embedded && self.api.listen.ip().is_loopback() && self.api.public_url.is_none()
+    }
+
+    /// The networks that may be posted to although they are not public (contract §4): those that are set, even if none
+    /// are; unset, loopback for a [local](Self::is_local) `serve`, and nothing else.
+    pub fn allowed_networks(&self, is_serve: bool) -> Vec<IpNet> {
+        match &self.targets.allow_cidrs {
+            Some(networks) => networks.clone(),
+            None if is_serve && self.is_local() => LOOPBACK.to_vec(),
+            None => Vec::new(),
+        }
     }
 
     /// What contradicts something else; what is wrong by itself was refused when it was read.

@@ -162,6 +162,29 @@ fn an_api_that_others_can_reach_needs_an_admin_key() {
 }
 
 #[test]
+fn loopback_may_be_posted_to_only_from_a_local_serve_unless_networks_are_set() {
+    let set = ("POSTHASTE_TARGETS__ALLOW_CIDRS", "10.0.0.0/8");
+    let none = ("POSTHASTE_TARGETS__ALLOW_CIDRS", "");
+    let own_redis = ("POSTHASTE_REDIS__URL", "redis://host");
+    let reachable = ("POSTHASTE_API__LISTEN", "0.0.0.0:80");
+    let public = ("POSTHASTE_API__PUBLIC_URL", "https://hooks.example.com");
+    for (env, is_serve, expected) in [
+        (&[][..], true, "127.0.0.0/8 ::1/128"),
+        (&[], false, ""),
+        (&[own_redis], true, ""),
+        (&[reachable], true, ""),
+        (&[public], true, ""),
+        (&[none], true, ""),
+        (&[set], true, "10.0.0.0/8"),
+        (&[set, public, own_redis], false, "10.0.0.0/8"),
+    ] {
+        let networks = load("", env).unwrap().allowed_networks(is_serve);
+        let networks = networks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(" ");
+        assert_eq!(networks, expected, "{env:?} {is_serve}");
+    }
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let key = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
     let env = [

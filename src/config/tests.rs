@@ -1,7 +1,7 @@
 use std::{io::Write, path::Path};
 
 use super::*;
-use crate::domain::retry::RetryPolicy;
+use crate::domain::retry::PRESETS;
 
 fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let mut on_disk = tempfile::NamedTempFile::new().unwrap();
@@ -11,8 +11,7 @@ fn load(file: &str, env: &[(&str, &str)]) -> Result<Config, ConfigError> {
 }
 
 fn schedule(delays_ms: &[u64]) -> Retry {
-    let policy = RetryPolicy::Schedule { delays_ms: delays_ms.to_vec(), jitter: 0.0 };
-    Retry { count: u32::try_from(delays_ms.len()).unwrap(), policy }
+    Retry::schedule(delays_ms.to_vec(), 0.0)
 }
 
 #[test]
@@ -27,11 +26,9 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.targets.allow_cidrs, None);
     assert_eq!(config.retention.events_max_bytes, None);
     assert!(config.api.auto_create_tenants && config.targets.require_https && config.secrets.keys.is_empty());
-    let fast = RetryPolicy::Exponential { base_ms: 1_000, factor: 2.0, max_ms: 3_600_000, jitter: 0.1 };
-    assert_eq!(*config.default_retry(), Retry { count: 3, policy: fast });
-    assert_eq!(config.retry_presets["steady"], schedule(&[4_000, 8_000, 10_000]));
-    let minutes = [5, 30, 120, 300, 600, 600].map(|minutes| minutes * 60_000);
-    assert_eq!(config.retry_presets["standard"], schedule(&[&[5_000], minutes.as_slice()].concat()));
+    assert_eq!(config.default_retry(), &config.retry_presets["fast"]);
+    let presets = PRESETS.map(|name| (name.to_owned(), Retry::preset(name).unwrap()));
+    assert_eq!(config.retry_presets, presets.into());
 }
 
 #[test]
@@ -109,9 +106,9 @@ fn what_cannot_work_is_refused_in_a_sentence_that_names_the_setting() {
         ("secrets.key", "[secrets]\nkey = \"secret\"", "base64 of 32 bytes"),
         ("log.level", "[log]\nlevel = \"inof\"", "error, warn"),
         ("data_dir", "data_dir = \"\"", "is empty"),
-        ("retry.mine", "[retry.mine]\nkind = \"schedule\"\ndelays_ms = []", "must hold a delay"),
+        ("retry.mine", "[retry.mine]\nkind = \"schedule\"\ndelays_ms = []", "delays_ms: 1 to 100"),
         ("retry.mine", "[retry.mine]\nkind = \"exponential\"", "base_ms"),
-        ("retry.fast", "[retry.fast]\nkind = \"exponential\"\nbase_ms = 1\njitter = 2", "from 0 to 1"),
+        ("retry.fast", "[retry.fast]\nkind = \"exponential\"\nbase_ms = 1\njitter = 2", "jitter: 0 to 1"),
         ("retry.fast.delay", "[retry.fast]\nkind = \"exponential\"\ndelay = 1", "is not a setting"),
     ] {
         let sentence = load(file, &[]).unwrap_err().to_string();

@@ -15,7 +15,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de::Error};
 use url::Url;
 
-use crate::domain::retry::{Retry, RetryPolicy};
+use crate::domain::{
+    Invalid,
+    retry::{Retry, RetryPolicy},
+};
 
 /// Text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -236,10 +239,6 @@ fn an_hour_in_ms() -> u64 {
     3_600_000
 }
 
-/// A day: what no delay is above.
-const MAX_DELAY_MS: u64 = 86_400_000;
-const MAX_RETRIES: u32 = 100;
-
 #[derive(Deserialize)]
 #[serde(try_from = "Preset")]
 struct Checked(Retry);
@@ -252,35 +251,19 @@ impl TryFrom<Preset> for Checked {
             Preset::Exponential { retry_count: count, base_ms, factor, max_ms, jitter } => {
                 Retry { count, policy: RetryPolicy::Exponential { base_ms, factor, max_ms, jitter } }
             }
-            Preset::Schedule { delays_ms, retry_count, jitter } => Retry {
-                count: retry_count.unwrap_or(u32::try_from(delays_ms.len()).unwrap_or(u32::MAX)),
-                policy: RetryPolicy::Schedule { delays_ms, jitter },
-            },
+            Preset::Schedule { delays_ms, retry_count, jitter } => {
+                let one_each = Retry::schedule(delays_ms, jitter);
+                Retry { count: retry_count.unwrap_or(one_each.count), ..one_each }
+            }
         };
-        check_retry(&retry).map(|()| Self(retry))
-    }
-}
-
-fn check_retry(retry: &Retry) -> Result<(), String> {
-    let (longest, jitter) = match &retry.policy {
-        RetryPolicy::Exponential { factor, .. } if !(1.0..=1_000.0).contains(factor) => {
-            return Err(format!("factor must be from 1 to 1000, not {factor}"));
+        match retry.validate() {
+            Ok(()) => Ok(Self(retry)),
+            // Here the fields stand in the preset's own table.
+            Err(Invalid { field, problem }) => {
+                Err(format!("{}: {problem}", field.strip_prefix("retry.").unwrap_or(field)))
+            }
         }
-        RetryPolicy::Exponential { base_ms, max_ms, jitter, .. } => ((*base_ms).max(*max_ms), *jitter),
-        RetryPolicy::Schedule { delays_ms, jitter } => {
-            (*delays_ms.iter().max().ok_or("delays_ms must hold a delay")?, *jitter)
-        }
-    };
-    if retry.count > MAX_RETRIES {
-        return Err(format!("retry_count must be from 0 to {MAX_RETRIES}, not {}", retry.count));
     }
-    if longest > MAX_DELAY_MS {
-        return Err(format!("a delay may be {MAX_DELAY_MS} ms at most, not {longest}"));
-    }
-    if !(0.0..=1.0).contains(&jitter) {
-        return Err(format!("jitter must be from 0 to 1, not {jitter}"));
-    }
-    Ok(())
 }
 
 /// Presets by name.

@@ -103,8 +103,8 @@ pub fn decide(answer: &Answer, attempt: u32, retry: &Retry, age_ms: u64, max_age
     }
 }
 
-/// Reads the value of a `Retry-After` header (RFC 9110 §10.2.3), seconds or a date, as milliseconds from `now_ms`. A date
-/// that is past is 0; the result is not capped yet. `None` for any other text, which is as if there were no header.
+/// Reads the value of a `Retry-After` header (RFC 9110 §10.2.3), seconds or a date, as milliseconds from `now_ms`. A
+/// date that is past is 0; the result is not capped yet. `None` for any other text: as if there were no header.
 pub fn parse_retry_after(value: &str, now_ms: u64) -> Option<u64> {
     let value = value.trim_matches([' ', '\t']);
     if !value.is_empty() && value.bytes().all(|c| c.is_ascii_digit()) {
@@ -218,7 +218,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_retry_waits_as_long_as_the_policy_and_the_receiver_ask(
-            status in 100u16..600, retry_after_ms: Option<u64>, attempt in 1u32..6, age_ms: u64, max_age_ms: u64, jitter in -1.0..=1.0,
+            status in 100u16..600, retry_after_ms: Option<u64>, attempt in 1u32..6,
+            age_ms: u64, max_age_ms: u64, jitter in -1.0..=1.0,
         ) {
             let retry = Retry::preset("fast").unwrap();
             match decide(&answered(status, retry_after_ms), attempt, &retry, age_ms, max_age_ms, jitter) {

@@ -15,7 +15,7 @@ pub fn rfc3339(ms: u64) -> String {
 /// Reads RFC 3339 with any offset; what is finer than a millisecond is cut off. `None` for any other text and for what
 /// is before 1970.
 pub fn parse_rfc3339(text: &str) -> Option<u64> {
-    // jiff also reads forms of ISO 8601 that RFC 3339 leaves out, such as a time without seconds: only the form is ours.
+    // jiff also reads forms of ISO 8601 that RFC 3339 leaves out, such as a time without seconds.
     if !has_rfc3339_form(text.as_bytes()) {
         return None;
     }

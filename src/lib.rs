@@ -14,16 +14,21 @@
 //! | row | modules | may import |
 //! |---|---|---|
 //! | 0 | [`domain`] | std and value crates |
-//! | 1 | [`config`] [`shutdown`] [`metrics`] | row 0 |
+//! | 1 | [`config`] [`secrets`] [`shutdown`] [`metrics`] | row 0 |
 //! | 2 | [`streams`] | rows 0-1 |
 //! | 3a | [`publish`] [`manage`] [`send::post`](send) | rows 0-2 |
 //! | 3b | [`dispatch`] [`send`] [`replay`] [`sources`] [`janitor`] | rows 0-3a, never one another |
 //! | 4 | [`api`] [`tools`] | rows 0-3a, [`replay`] |
 //! | 5 | [`cli`], then `main` | all |
 
+pub mod backoff;
 pub mod config;
+pub mod dispatch;
 pub mod domain;
+pub mod metrics;
+pub mod publish;
 pub mod redis_server;
+pub mod secrets;
 pub mod send;
 pub mod shutdown;
 pub mod streams;

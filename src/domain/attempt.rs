@@ -112,4 +112,12 @@ impl Attempt {
             Answer::Failure(_) => None,
         }
     }
+
+    /// Why no answer came, in plain words; empty where one came.
+    pub fn failure_text(&self) -> &str {
+        match &self.answer {
+            Answer::Response(_) => "",
+            Answer::Failure(failure) => &failure.text,
+        }
+    }
 }

@@ -1,1 +1,134 @@
-//! Being written.
+//! The only module that speaks Redis. It mirrors `streams/`: keys, scripts, and a file for each kind of thing kept there.
+//!
+//! Every change of more than one key is one script, so it happens wholly or not at all, on one shard.
+
+mod attempts;
+mod connections;
+mod dead_letters;
+mod deliveries;
+mod entry;
+mod error;
+mod events;
+mod jobs;
+pub mod keys;
+mod leadership;
+pub mod scripts;
+mod server;
+mod subscriptions;
+mod upkeep;
+
+use std::{sync::Arc, time::Duration};
+
+pub use attempts::{AttemptFilter, AttemptPage};
+pub use dead_letters::{BadEntry, DEAD_AT_MOST, DeadLetter, Redriven};
+pub use deliveries::{Bells, Ending, LEASE_AT_MOST, Lease, Leased, SETTLE_AT_MOST, SettleAnswer, Settled};
+pub use error::{Error, Result};
+pub use events::{
+    APPEND_AT_MOST, Append, Appended, Expanded, Expansion, FrontDoor, FrontDoorEntry, LogEntry, LogReader, Refusal,
+};
+pub use jobs::{Job, JobState, Queued, REPLAY_AT_MOST};
+pub use leadership::Post;
+pub use server::ServerReport;
+pub use subscriptions::{Change, START_WITHIN_MS, Tenant, Versioned};
+pub use upkeep::{Counts, ShardFigures};
+
+use self::{connections::Connections, keys::Keys, scripts::Script};
+use crate::secrets::Sealer;
+
+/// A part of all tenants; its keys live together on one server.
+pub type ShardId = u16;
+
+/// The number of the protocol that this program speaks; another one found in Redis is refused.
+const PROTOCOL: u32 = 1;
+
+/// How long a sender holds a delivery without renewing it.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// Limits that scripts keep.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Deliveries waiting for one subscription.
+    pub max_backlog: u64,
+    /// Dead letters kept of one subscription.
+    pub max_dead: u64,
+}
+
+/// A handle on Redis; cheap to clone.
+#[derive(Clone)]
+pub struct Streams(Arc<Inner>);
+
+struct Inner {
+    connections: Connections,
+    keys: Keys,
+    shards: u16,
+    limits: Limits,
+    sealer: Sealer,
+}
+
+/// Why [`Streams::open`] did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Redis(#[from] Error),
+    #[error("redis.shards is {asked}, but this Redis was set up with {stored}: set redis.shards = {stored}")]
+    OtherShards { asked: u16, stored: u16 },
+    #[error(
+        "this Redis holds protocol {stored} of redis.prefix, and this program speaks {PROTOCOL}: use another prefix"
+    )]
+    OtherProtocol { stored: u32 },
+}
+
+impl Streams {
+    /// Connects, and sets up what the first start on a Redis sets up: the number of shards.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or was set up otherwise.
+    pub async fn open(url: &str, prefix: &str, shards: u16, limits: Limits, sealer: Sealer) -> Result<Self, OpenError> {
+        let inner = Inner { connections: Connections::new(url)?, keys: Keys::new(prefix), shards, limits, sealer };
+        let streams = Self(Arc::new(inner));
+        streams.agree_on_shards().await?;
+        Ok(streams)
+    }
+
+    async fn agree_on_shards(&self) -> Result<(), OpenError> {
+        let meta = self.0.keys.global("meta");
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("HSETNX").arg(&meta).arg("shards").arg(self.0.shards).ignore();
+        pipeline.cmd("HSETNX").arg(&meta).arg("protocol").arg(PROTOCOL).ignore();
+        pipeline.cmd("HMGET").arg(&meta).arg("shards").arg("protocol");
+        let ((stored, protocol),): ((u16, u32),) = self.0.connections.run_all(&pipeline).await?;
+        if protocol != PROTOCOL {
+            return Err(OpenError::OtherProtocol { stored: protocol });
+        }
+        if stored != self.0.shards {
+            return Err(OpenError::OtherShards { asked: self.0.shards, stored });
+        }
+        Ok(())
+    }
+
+    /// Every shard.
+    pub fn shards(&self) -> std::ops::Range<ShardId> {
+        0..self.0.shards
+    }
+
+    /// Where a tenant lives: `crc16(tenant) mod N`, with the CRC of Redis Cluster's key slots.
+    pub fn shard_of(&self, tenant: &str) -> ShardId {
+        crc16::State::<crc16::XMODEM>::calculate(tenant.as_bytes()) % self.0.shards
+    }
+
+    fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// Starts a call of `script` on `shard`: KEYS[1] = `P:due`, ARGV[1] = `P`; more arguments may follow.
+    fn script(&self, script: &Script, shard: ShardId) -> redis::Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&script.sha1).arg(1).arg(self.keys().of(shard, "due")).arg(self.keys().shard(shard));
+        command
+    }
+}
+
+/// MessagePack of a batch; a struct is an array, as the scripts read it.
+fn pack<T: serde::Serialize + ?Sized>(batch: &T) -> Vec<u8> {
+    rmp_serde::to_vec(batch).expect("numbers, text and bytes can always be packed")
+}

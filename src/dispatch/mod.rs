@@ -1,0 +1,385 @@
+//! Dispatching: log -> matching subscriptions -> delivery streams, in log order and each once.
+//!
+//! One process leads each shard. A leader that was thought dead and comes back does no harm: `expand` takes an event only
+//! when it is the oldest that is not done, and only from where it stands.
+
+mod leadership;
+mod matcher;
+
+use std::{collections::HashMap, collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::{sync::watch, task::JoinSet};
+
+pub use leadership::Leadership;
+use matcher::Matcher;
+
+use crate::{
+    backoff::Backoff,
+    domain::{
+        event::Event,
+        id::{StreamId, SubscriptionId},
+    },
+    metrics,
+    shutdown::Shutdown,
+    streams::{Error, Expansion, LogEntry, LogReader, Refusal, Result, ShardId, Streams},
+};
+
+/// How long a read waits for new events; after an empty one, what is pending is looked at again.
+const BLOCK: Duration = Duration::from_secs(5);
+/// Events read at once.
+const EVENTS_A_READ: usize = 64;
+/// Targets of one chunk, and of one expand call.
+const TARGETS_A_CALL: usize = 200;
+/// Targets up to which the status of an event names each one; as in `streams/common.lua`.
+const TRACKED_TARGETS: usize = 1000;
+/// How often an event must fail alone, with an error that does not pass, until it counts as poison.
+const POISON_AFTER: u32 = 3;
+
+/// Reads the logs of the shards it leads until it is told to stop.
+pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>, shutdown: Shutdown) {
+    let mut dispatcher = Dispatcher {
+        streams,
+        led,
+        matchers: HashMap::new(),
+        stragglers: HashSet::new(),
+        reader: None,
+        backoff: Backoff::new("dispatching"),
+    };
+    tokio::select! {
+        () = shutdown.stopping() => {}
+        () = dispatcher.dispatch() => {}
+    }
+}
+
+struct Dispatcher {
+    streams: Streams,
+    led: watch::Receiver<Arc<[ShardId]>>,
+    matchers: HashMap<ShardId, Matcher>,
+    /// Shards that may have events which were read and not done.
+    stragglers: HashSet<ShardId>,
+    reader: Option<LogReader>,
+    backoff: Backoff,
+}
+
+impl Dispatcher {
+    async fn dispatch(&mut self) {
+        loop {
+            match self.turn().await {
+                Ok(()) => self.backoff.recovered(),
+                Err(error) => {
+                    self.reader = None;
+                    self.stragglers.extend(self.led.borrow().iter());
+                    self.recover(error).await;
+                }
+            }
+        }
+    }
+
+    async fn recover(&mut self, error: Error) {
+        if matches!(error, Error::NoGroup) {
+            let led = self.led.borrow().clone();
+            for shard in led.iter() {
+                if self.streams.create_dispatchers_group(*shard).await.is_err() {
+                    break;
+                }
+            }
+        }
+        self.backoff.pause(&error).await;
+    }
+
+    /// One read and what follows from it.
+    async fn turn(&mut self) -> Result<()> {
+        let led = self.take_over().await?;
+        if led.is_empty() {
+            // An error means that leadership has ended, and with it this process.
+            drop(self.led.changed().await);
+            return Ok(());
+        }
+        for shard in led.iter().filter(|shard| self.stragglers.contains(shard)).copied().collect::<Vec<_>>() {
+            self.catch_up(shard).await?;
+        }
+        let Some(read) = self.read_new(&led).await? else { return Ok(()) };
+        if read.is_empty() {
+            self.stragglers.extend(led.iter());
+        }
+        let mut by_shard: HashMap<ShardId, Vec<LogEntry>> = HashMap::new();
+        for (shard, entry) in read {
+            by_shard.entry(shard).or_default().push(entry);
+        }
+        self.expand_shards(by_shard).await
+    }
+
+    /// Notices a change of the shards it leads: what the leader before left behind comes first.
+    async fn take_over(&mut self) -> Result<Arc<[ShardId]>> {
+        let led = self.led.borrow_and_update().clone();
+        let before: HashSet<ShardId> = self.matchers.keys().copied().collect();
+        self.matchers.retain(|shard, _| led.contains(shard));
+        for shard in led.iter().filter(|shard| !before.contains(shard)) {
+            self.streams.create_dispatchers_group(*shard).await?;
+            self.matchers.insert(*shard, Matcher::new(self.streams.clone(), *shard));
+            self.stragglers.insert(*shard);
+        }
+        Ok(led)
+    }
+
+    async fn reader(&mut self) -> Result<&mut LogReader> {
+        let reader = match self.reader.take() {
+            Some(reader) => reader,
+            None => self.streams.log_reader(BLOCK).await?,
+        };
+        Ok(self.reader.insert(reader))
+    }
+
+    /// New events; `None` when the shards to read have changed meanwhile.
+    async fn read_new(&mut self, led: &[ShardId]) -> Result<Option<Vec<(ShardId, LogEntry)>>> {
+        self.reader().await?;
+        let Some(mut reader) = self.reader.take() else { return Ok(None) };
+        tokio::select! {
+            read = reader.new_events(led, EVENTS_A_READ) => {
+                self.reader = Some(reader);
+                read.map(Some)
+            }
+            // The connection goes with its read. Events that it is still handed stay pending, and are caught up with.
+            _ = self.led.changed() => {
+                self.led.mark_changed();
+                self.stragglers.extend(led);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Expands what was read before and is not done.
+    async fn catch_up(&mut self, shard: ShardId) -> Result<()> {
+        loop {
+            let pending = self.reader().await?.pending(shard, StreamId::ZERO, EVENTS_A_READ).await?;
+            if pending.is_empty() {
+                self.stragglers.remove(&shard);
+                return Ok(());
+            }
+            self.expand_shards(HashMap::from([(shard, pending)])).await?;
+        }
+    }
+
+    /// Expands the events of each shard, all shards at once.
+    async fn expand_shards(&mut self, by_shard: HashMap<ShardId, Vec<LogEntry>>) -> Result<()> {
+        let mut shards = JoinSet::new();
+        for (shard, entries) in by_shard {
+            // A shard that is not led any more is its new leader's.
+            let Some(matcher) = self.matchers.remove(&shard) else { continue };
+            let worker = ShardWorker { streams: self.streams.clone(), shard, matcher };
+            shards.spawn(worker.expand_all(entries));
+        }
+        let mut answer = Ok(());
+        while let Some(joined) = shards.join_next().await {
+            let (shard, matcher, result) = joined.map_err(|error| Error::Unreadable(error.to_string()))?;
+            self.matchers.insert(shard, matcher);
+            match result {
+                Ok(Progress::Done) => {}
+                Ok(Progress::Behind) => drop(self.stragglers.insert(shard)),
+                Err(error) => answer = Err(error),
+            }
+        }
+        answer
+    }
+}
+
+/// How a batch of events ended.
+enum Progress {
+    Done,
+    /// Older events come first.
+    Behind,
+}
+
+/// Expands events of one shard.
+struct ShardWorker {
+    streams: Streams,
+    shard: ShardId,
+    matcher: Matcher,
+}
+
+impl ShardWorker {
+    async fn expand_all(mut self, entries: Vec<LogEntry>) -> (ShardId, Matcher, Result<Progress>) {
+        let result = self.expand_in_order(entries).await;
+        (self.shard, self.matcher, result)
+    }
+
+    /// Takes runs of readable events together; one that is not readable ends the run before it.
+    async fn expand_in_order(&mut self, entries: Vec<LogEntry>) -> Result<Progress> {
+        let mut run = Vec::new();
+        for entry in entries {
+            match entry {
+                LogEntry::Event(event) => run.push(event),
+                LogEntry::Unreadable(at) => {
+                    if let Progress::Behind = self.expand_run(std::mem::take(&mut run)).await? {
+                        return Ok(Progress::Behind);
+                    }
+                    self.bury(at, "not an event: fields are missing or of another form").await?;
+                }
+            }
+        }
+        self.expand_run(run).await
+    }
+
+    async fn expand_run(&mut self, events: Vec<Event>) -> Result<Progress> {
+        match self.expand(&events).await {
+            Err(error) if !error.is_passing() => self.expand_singly(events).await,
+            other => other,
+        }
+    }
+
+    /// After an error that does not pass: the event that alone makes it again and again is poison, the others are not.
+    async fn expand_singly(&mut self, events: Vec<Event>) -> Result<Progress> {
+        for event in events {
+            let mut failures = 0;
+            loop {
+                match self.expand(std::slice::from_ref(&event)).await {
+                    Ok(Progress::Done) => break,
+                    Ok(Progress::Behind) => return Ok(Progress::Behind),
+                    Err(error) if error.is_passing() => return Err(error),
+                    Err(error) => {
+                        failures += 1;
+                        if failures == POISON_AFTER {
+                            self.bury(event.id.at, &error.to_string()).await?;
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    async fn bury(&mut self, at: StreamId, reason: &str) -> Result<()> {
+        tracing::error!(shard = self.shard, entry = %at, reason, "an event of the log cannot be dispatched: it is a dead letter now");
+        metrics::malformed();
+        self.streams.bury_event(self.shard, at, reason).await
+    }
+
+    async fn expand(&mut self, events: &[Event]) -> Result<Progress> {
+        let mut chunks = Vec::new();
+        let (mut dispatched, mut unmatched) = (0, 0);
+        for event in events {
+            let targets = self.matcher.targets(event).await?;
+            dispatched += 1;
+            unmatched += u64::from(targets.is_empty());
+            chunks.extend(chunks_of(event, &targets, None));
+        }
+        let mut done = 0;
+        while done < chunks.len() {
+            let batch = &chunks[done..done + batch_length(&chunks[done..])];
+            let expanded = self.streams.expand(self.shard, batch).await?;
+            done += expanded.done;
+            match expanded.refusal {
+                None => {}
+                Some(Refusal::Order(_)) => return Ok(Progress::Behind),
+                // Somebody has expanded a part of this event: its other chunks are cut anew.
+                Some(Refusal::Cursor(after)) => {
+                    let at = chunks[done].event;
+                    let Some(event) = events.iter().find(|event| event.id.at == at) else {
+                        return Ok(Progress::Behind);
+                    };
+                    let targets = self.matcher.targets(event).await?;
+                    let same = chunks[done..].iter().take_while(|chunk| chunk.event == at).count();
+                    chunks.splice(done..done + same, chunks_of(event, &targets, after));
+                }
+            }
+        }
+        metrics::events_dispatched(dispatched, unmatched);
+        Ok(Progress::Done)
+    }
+}
+
+/// The chunks of an event whose targets up to `after` are done. There is a last one even when no target is left: it is
+/// what marks the event as expanded.
+fn chunks_of(event: &Event, targets: &[SubscriptionId], after: Option<SubscriptionId>) -> Vec<Expansion> {
+    let left = &targets[after.map_or(0, |after| targets.partition_point(|target| *target <= after))..];
+    let parts: Vec<&[SubscriptionId]> =
+        if left.is_empty() { vec![left] } else { left.chunks(TARGETS_A_CALL).collect() };
+    let last = parts.len() - 1;
+    let mut cursor = after;
+    parts
+        .iter()
+        .enumerate()
+        .map(|(index, part)| {
+            let up_to = if index == last { None } else { part.last().copied() };
+            Expansion {
+                event: event.id.at,
+                event_type: event.event_type.clone(),
+                after: std::mem::replace(&mut cursor, up_to),
+                up_to,
+                is_tracked: targets.len() <= TRACKED_TARGETS,
+                targets: part.to_vec(),
+            }
+        })
+        .collect()
+}
+
+/// How many of the chunks go into one call.
+fn batch_length(chunks: &[Expansion]) -> usize {
+    let mut targets = 0;
+    let fitting = chunks.iter().take(EVENTS_A_READ).take_while(|chunk| {
+        targets += chunk.targets.len();
+        targets <= TARGETS_A_CALL
+    });
+    fitting.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::EventId;
+
+    fn event() -> Event {
+        Event {
+            id: EventId { at: StreamId { ms: 5, seq: 0 }, shard: 0, nonce: 1 },
+            tenant: "acme".into(),
+            event_type: "a.b".into(),
+            timestamp_ms: 5,
+            data: "{}".into(),
+            conversation_id: None,
+            only_for: None,
+            config_version: StreamId::ZERO,
+        }
+    }
+
+    fn targets(count: u64) -> Vec<SubscriptionId> {
+        (0..count).map(|random| SubscriptionId { ms: 1, shard: 0, random }).collect()
+    }
+
+    #[test]
+    fn chunks_follow_on_each_other_and_cover_each_target_once() {
+        let check = |count: u64, after: Option<u64>, chunks: usize| {
+            let targets = targets(count);
+            let after = after.map(|index| targets[index as usize]);
+            let cut = chunks_of(&event(), &targets, after);
+            assert_eq!(cut.len(), chunks, "{count} {after:?}");
+            assert_eq!(cut[0].after, after);
+            for pair in cut.windows(2) {
+                assert_eq!(pair[0].up_to, pair[1].after);
+                assert_eq!(pair[0].up_to, pair[0].targets.last().copied());
+            }
+            assert_eq!(cut.last().map(|chunk| chunk.up_to), Some(None));
+            let covered: Vec<_> = cut.iter().flat_map(|chunk| chunk.targets.clone()).collect();
+            assert_eq!(covered, targets.into_iter().filter(|t| after.is_none_or(|a| *t > a)).collect::<Vec<_>>());
+        };
+        check(0, None, 1);
+        check(1, None, 1);
+        check(1, Some(0), 1);
+        check(200, None, 1);
+        check(201, None, 2);
+        check(1000, Some(399), 3);
+    }
+
+    #[test]
+    fn a_call_takes_as_many_chunks_as_fit_and_never_none() {
+        let chunk = |count| Expansion { targets: targets(count), ..chunks_of(&event(), &[], None).remove(0) };
+        let check = |sizes: &[u64], length: usize| {
+            let chunks: Vec<_> = sizes.iter().map(|count| chunk(*count)).collect();
+            assert_eq!(batch_length(&chunks), length, "{sizes:?}");
+        };
+        check(&[1, 1, 1], 3);
+        check(&[200, 1], 1);
+        check(&[100, 100, 1], 2);
+        check(&[0; 100], 64);
+    }
+}

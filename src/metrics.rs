@@ -1,0 +1,197 @@
+//! Every metric: its name, its labels, its meaning. No label has values that users control.
+
+use std::time::Duration;
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::domain::{
+    attempt::{Answer, Attempt, FailureKind},
+    outcome::Reason,
+};
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A metric as it is documented.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// Its labels, comma-separated.
+    pub labels: &'static str,
+    pub meaning: &'static str,
+}
+
+const fn metric(name: &'static str, kind: Kind, labels: &'static str, meaning: &'static str) -> Metric {
+    Metric { name, kind, labels, meaning }
+}
+
+const PUBLISHED: &str = "posthaste_events_published_total";
+const DISPATCHED: &str = "posthaste_events_dispatched_total";
+const UNMATCHED: &str = "posthaste_events_unmatched_total";
+const DELIVERIES: &str = "posthaste_deliveries_total";
+const ATTEMPTS: &str = "posthaste_attempts_total";
+const ATTEMPT_SECONDS: &str = "posthaste_attempt_duration_seconds";
+const END_TO_END_SECONDS: &str = "posthaste_end_to_end_seconds";
+const RETRIES: &str = "posthaste_retries_scheduled_total";
+const DEAD_LETTERS: &str = "posthaste_dead_letters_total";
+const BACKLOG: &str = "posthaste_backlog";
+const OLDEST_SECONDS: &str = "posthaste_oldest_undelivered_seconds";
+const IN_FLIGHT: &str = "posthaste_in_flight";
+const REDIS_ERRORS: &str = "posthaste_redis_errors_total";
+const LEASES_LOST: &str = "posthaste_leases_lost_total";
+const STALE_SETTLES: &str = "posthaste_stale_settles_total";
+const MENDED: &str = "posthaste_audit_mended_total";
+const BUILD_INFO: &str = "posthaste_build_info";
+
+/// Every metric there is.
+pub const ALL: &[Metric] = &[
+    metric(PUBLISHED, Kind::Counter, "", "Events appended to the log by this process."),
+    metric(DISPATCHED, Kind::Counter, "", "Events put on the delivery streams of all who want them."),
+    metric(UNMATCHED, Kind::Counter, "", "Events that nobody wanted; they stay in the log."),
+    metric(DELIVERIES, Kind::Counter, "outcome", "Deliveries that ended: delivered or dead."),
+    metric(
+        ATTEMPTS,
+        Kind::Counter,
+        "result,status_class",
+        "POSTs: success or failure; 2xx to 5xx, or the kind of failure.",
+    ),
+    metric(ATTEMPT_SECONDS, Kind::Histogram, "", "Time from the start of a POST to the end of its answer."),
+    metric(END_TO_END_SECONDS, Kind::Histogram, "", "Time from publishing an event to a 2xx."),
+    metric(RETRIES, Kind::Counter, "", "Attempts that failed and are made again later."),
+    metric(DEAD_LETTERS, Kind::Counter, "reason", "Deliveries given up, and entries that could not be read."),
+    metric(BACKLOG, Kind::Gauge, "stage", "What waits: front_door, log, fresh, waiting, leased or dead."),
+    metric(OLDEST_SECONDS, Kind::Gauge, "", "Age of the oldest delivery that is not done."),
+    metric(IN_FLIGHT, Kind::Gauge, "", "POSTs under way in this process."),
+    metric(REDIS_ERRORS, Kind::Counter, "kind", "Calls to Redis that failed."),
+    metric(LEASES_LOST, Kind::Counter, "", "Deliveries taken over from a sender that stopped while it held them."),
+    metric(STALE_SETTLES, Kind::Counter, "", "Results that came after another sender had taken the delivery over."),
+    metric(
+        MENDED,
+        Kind::Counter,
+        "",
+        "What the audit found amiss and mended: 0 unless data were lost or there is a defect.",
+    ),
+    metric(BUILD_INFO, Kind::Gauge, "version", "1, with the version of this program."),
+];
+
+/// Bounds of both histograms, in seconds.
+const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
+
+/// Installs the process' recorder and describes every metric.
+///
+/// # Errors
+/// When one is installed already.
+pub fn install() -> anyhow::Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .install_recorder()?;
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.meaning),
+            Kind::Gauge => describe_gauge!(metric.name, metric.meaning),
+            Kind::Histogram => describe_histogram!(metric.name, metric.meaning),
+        }
+    }
+    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    for unlabelled in [PUBLISHED, DISPATCHED, UNMATCHED, RETRIES, LEASES_LOST, STALE_SETTLES, MENDED] {
+        counter!(unlabelled).absolute(0);
+    }
+    Ok(handle)
+}
+
+/// An event was appended to the log.
+pub fn event_published() {
+    counter!(PUBLISHED).increment(1);
+}
+
+/// Events were expanded, `unmatched` of them to nobody.
+pub fn events_dispatched(count: u64, unmatched: u64) {
+    counter!(DISPATCHED).increment(count);
+    counter!(UNMATCHED).increment(unmatched);
+}
+
+/// An attempt was made.
+pub fn attempt_made(attempt: &Attempt) {
+    let class = match &attempt.answer {
+        Answer::Response(response) => status_class(response.status),
+        Answer::Failure(failure) => FailureKind::name(failure.kind),
+    };
+    let result = if attempt.is_success() { "success" } else { "failure" };
+    counter!(ATTEMPTS, "result" => result, "status_class" => class).increment(1);
+    histogram!(ATTEMPT_SECONDS).record(attempt.response_time_ms / 1000.0);
+}
+
+fn status_class(status: u16) -> &'static str {
+    match status / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    }
+}
+
+/// A delivery arrived, so long after its event was published.
+pub fn delivered(end_to_end: Duration) {
+    counter!(DELIVERIES, "outcome" => "delivered").increment(1);
+    histogram!(END_TO_END_SECONDS).record(end_to_end.as_secs_f64());
+}
+
+/// A delivery will be tried again.
+pub fn retry_scheduled() {
+    counter!(RETRIES).increment(1);
+}
+
+/// A delivery was given up.
+pub fn dead_lettered(reason: Reason) {
+    counter!(DELIVERIES, "outcome" => "dead").increment(1);
+    counter!(DEAD_LETTERS, "reason" => reason.name()).increment(1);
+}
+
+/// An entry could not be read.
+pub fn malformed() {
+    counter!(DEAD_LETTERS, "reason" => Reason::Malformed.name()).increment(1);
+}
+
+/// What waits at a stage.
+pub fn backlog(stage: &'static str, count: u64) {
+    gauge!(BACKLOG, "stage" => stage).set(count as f64);
+}
+
+/// The age of the oldest delivery that is not done.
+pub fn oldest_undelivered(age: Duration) {
+    gauge!(OLDEST_SECONDS).set(age.as_secs_f64());
+}
+
+/// POSTs under way.
+pub fn in_flight(count: usize) {
+    gauge!(IN_FLIGHT).set(count as f64);
+}
+
+/// A call to Redis failed.
+pub fn redis_error(kind: &'static str) {
+    counter!(REDIS_ERRORS, "kind" => kind).increment(1);
+}
+
+/// A delivery was taken over from a sender that stopped.
+pub fn lease_lost() {
+    counter!(LEASES_LOST).increment(1);
+}
+
+/// Results came too late to count.
+pub fn stale_settles(count: usize) {
+    counter!(STALE_SETTLES).increment(count as u64);
+}
+
+/// The audit mended something.
+pub fn mended(count: u64) {
+    counter!(MENDED).increment(count);
+}

@@ -1,0 +1,172 @@
+//! Publishing: validate, deduplicate, append. The answer comes after the log has the event.
+//!
+//! Events of many publishers at once share calls, one under way a shard: the more there are, the larger the batches, and
+//! the less an fsync costs each.
+
+use std::{future::Future, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+
+use crate::{
+    domain::{
+        Invalid,
+        event::{NewEvent, check_json},
+        id::EventId,
+    },
+    metrics,
+    streams::{APPEND_AT_MOST, Append, Appended, Error, ShardId, Streams},
+};
+
+/// Bytes of data that one append call takes, unless a single event is larger.
+const CALL_BYTES: usize = 1024 * 1024;
+/// Events that wait for a shard's call; above, publishers wait with them.
+const WAITING_AT_MOST: usize = 4 * APPEND_AT_MOST;
+/// How long an append is repeated while Redis is away. Redis remembers a call's answer for longer, so that a repeat after
+/// a lost answer appends nothing twice.
+const REPEAT_FOR: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE_AT_MOST: Duration = Duration::from_secs(1);
+
+/// An event that is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    pub id: EventId,
+    /// It was there already, by its idempotency key.
+    pub is_repeat: bool,
+}
+
+/// Why an event is not in the log (or, for [`PublishError::Redis`], may not be).
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PublishError {
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error("idempotency_key: it came before with another type or data")]
+    Conflict,
+    #[error(transparent)]
+    Redis(#[from] Error),
+}
+
+type Answer = Result<Published, PublishError>;
+
+struct Waiting {
+    event: NewEvent,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Appends events for many callers at once; cheap to clone.
+#[derive(Clone)]
+pub struct Publisher {
+    streams: Streams,
+    lanes: Vec<mpsc::Sender<Waiting>>,
+    max_payload_bytes: usize,
+}
+
+impl Publisher {
+    /// Starts a lane for each shard. The lanes end once every clone of the publisher is dropped.
+    pub fn start(streams: Streams, max_payload_bytes: usize, tasks: &mut JoinSet<()>) -> Self {
+        let lanes = streams
+            .shards()
+            .map(|shard| {
+                let (sender, receiver) = mpsc::channel(WAITING_AT_MOST);
+                tasks.spawn(run_lane(streams.clone(), shard, receiver));
+                sender
+            })
+            .collect();
+        Self { streams, lanes, max_payload_bytes }
+    }
+
+    /// Appends an event to the log. When the caller goes away meanwhile, it may be appended all the same.
+    ///
+    /// # Errors
+    /// What is wrong with the event, or with Redis.
+    pub fn publish(&self, event: NewEvent) -> impl Future<Output = Answer> + Send + 'static {
+        let checked = event.validate(self.max_payload_bytes).and_then(|()| check_json(&event.data));
+        let lane = self.lanes[usize::from(self.streams.shard_of(&event.tenant))].clone();
+        async move {
+            checked?;
+            let (answer, answered) = oneshot::channel();
+            let stopped = || Error::Unavailable("publishing has stopped".to_owned());
+            lane.send(Waiting { event, answer }).await.map_err(|_| stopped())?;
+            answered.await.map_err(|_| stopped())?
+        }
+    }
+}
+
+async fn run_lane(streams: Streams, shard: ShardId, mut queue: mpsc::Receiver<Waiting>) {
+    let mut held_over = None;
+    loop {
+        let first = match held_over.take() {
+            Some(waiting) => waiting,
+            None => match queue.recv().await {
+                Some(waiting) => waiting,
+                None => return,
+            },
+        };
+        let mut bytes = first.event.data.len();
+        let mut batch = vec![first];
+        while batch.len() < APPEND_AT_MOST {
+            let Ok(next) = queue.try_recv() else { break };
+            bytes += next.event.data.len();
+            if bytes > CALL_BYTES {
+                held_over = Some(next);
+                break;
+            }
+            batch.push(next);
+        }
+        append(&streams, shard, batch).await;
+    }
+}
+
+async fn append(streams: &Streams, shard: ShardId, batch: Vec<Waiting>) {
+    let (entries, answers): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .map(|waiting| (Append::Event { event: waiting.event, source_id: None }, waiting.answer))
+        .unzip();
+    match append_with_repeats(streams, shard, &entries).await {
+        Ok(results) => {
+            for (answer, result) in answers.into_iter().zip(results) {
+                // A caller that went away needs no answer.
+                drop(answer.send(published(result)));
+            }
+        }
+        Err(error) => {
+            for answer in answers {
+                drop(answer.send(Err(error.clone().into())));
+            }
+        }
+    }
+}
+
+async fn append_with_repeats(streams: &Streams, shard: ShardId, entries: &[Append]) -> Result<Vec<Appended>, Error> {
+    let call = format!("{:032x}", rand::random::<u128>());
+    let deadline = Instant::now() + REPEAT_FOR;
+    let mut pause = PAUSE;
+    loop {
+        match streams.append(shard, &call, entries, &[]).await {
+            Err(error @ Error::Unavailable(_)) if Instant::now() + pause < deadline => {
+                metrics::redis_error(error.kind());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_AT_MOST);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn published(result: Appended) -> Answer {
+    match result {
+        Appended::Event(id) => {
+            metrics::event_published();
+            Ok(Published { id, is_repeat: false })
+        }
+        Appended::Repeated(id) => Ok(Published { id, is_repeat: true }),
+        Appended::Conflict => Err(PublishError::Conflict),
+        Appended::Moved | Appended::Bad(_) => {
+            Err(Error::Unreadable("an answer that only entries of the front door get".to_owned()).into())
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The delivery streams: what is due is leased, renewed while it is sent, and settled.
+
+use std::{sync::Arc, time::Instant};
+
+use redis::Value;
+use serde::Serialize;
+
+use super::{
+    LEASE, ShardId, Streams,
+    entry::{self, unreadable},
+    error::Result,
+    pack, scripts,
+};
+use crate::domain::{
+    attempt::Attempt,
+    id::{DeliveryId, StreamId, SubscriptionId},
+    outcome::{Outcome, Reason},
+};
+
+/// Subscriptions that one lease call looks at.
+const SUBSCRIPTIONS_A_LEASE: usize = 32;
+/// Deliveries that one lease call hands out.
+pub const LEASE_AT_MOST: usize = 256;
+/// Results that one settle call takes.
+pub const SETTLE_AT_MOST: usize = 64;
+
+/// A delivery in our hands until its lease expires.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    pub subscription: SubscriptionId,
+    /// The subscription's version in Redis: a cached one that differs is stale.
+    pub version: StreamId,
+    /// Its entry on the delivery stream.
+    pub entry: StreamId,
+    pub event: StreamId,
+    pub copy: u16,
+    /// Which attempt since it was dispatched or redriven: 1 for the first. What the retry policy counts.
+    pub attempt: u32,
+    /// Attempts made before a redrive.
+    pub attempts_before: u32,
+    /// Leases lost in a row: senders that stopped while they held it.
+    pub leases_lost: u32,
+    /// A send of it was paid for when it was leased: it starts soon, or goes back.
+    pub is_rate_limited: bool,
+    /// Says that the lease is ours.
+    pub token: Arc<str>,
+    /// Not later than when it was leased, on our clock.
+    pub since: Instant,
+}
+
+impl Lease {
+    /// The public id of the delivery.
+    pub fn delivery(&self) -> DeliveryId {
+        DeliveryId { event: self.event, subscription: self.subscription, copy: self.copy }
+    }
+
+    /// The public number of the attempt, over all redrives.
+    pub fn attempt_number(&self) -> u32 {
+        self.attempts_before + self.attempt
+    }
+}
+
+/// What a lease call handed out.
+#[derive(Debug)]
+pub struct Leased {
+    /// Redis' clock: Unix milliseconds.
+    pub now_ms: u64,
+    /// When something of this shard is due next, on Redis' clock; `None` when nothing is.
+    pub next_due_ms: Option<u64>,
+    pub leases: Vec<Lease>,
+}
+
+/// A leased delivery and what became of it.
+#[derive(Debug)]
+pub struct Settled {
+    pub lease: Lease,
+    pub ending: Ending,
+    pub event_type: String,
+}
+
+/// How a lease ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// An attempt was made.
+    Attempted { outcome: Outcome, attempt: Box<Attempt> },
+    /// It was not sent, which does not count as an attempt.
+    Released,
+    /// It cannot be sent.
+    Failed { reason: Reason, error: String },
+}
+
+/// What a settle call answered.
+#[derive(Debug)]
+pub struct SettleAnswer {
+    pub now_ms: u64,
+    pub next_due_ms: Option<u64>,
+    /// Indexes of results that were not held any more: another sender has, or had, the delivery.
+    pub stale: Vec<usize>,
+}
+
+/// An array as `settle.lua` reads it.
+#[derive(Serialize)]
+struct SettleItem<'a> {
+    subscription: String,
+    entry: String,
+    token: &'a str,
+    outcome: &'static str,
+    delay_or_reason: DelayOrReason,
+    retry_after_ms: u64,
+    weight: u8,
+    event: String,
+    copy: u16,
+    event_type: &'a str,
+    attempts: u32,
+    status: u16,
+    error: &'a str,
+    record: bytes::Bytes,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum DelayOrReason {
+    Delay(u64),
+    Reason(&'static str),
+}
+
+impl<'a> SettleItem<'a> {
+    fn of(settled: &'a Settled) -> Self {
+        let lease = &settled.lease;
+        let mut item = Self {
+            subscription: lease.subscription.to_string(),
+            entry: lease.entry.to_string(),
+            token: &lease.token,
+            outcome: "release",
+            delay_or_reason: DelayOrReason::Delay(0),
+            retry_after_ms: 0,
+            weight: 0,
+            event: lease.event.to_string(),
+            copy: lease.copy,
+            event_type: &settled.event_type,
+            attempts: lease.attempt_number(),
+            status: 0,
+            error: "",
+            record: bytes::Bytes::new(),
+        };
+        match &settled.ending {
+            Ending::Released => {}
+            Ending::Failed { reason, error } => {
+                item.outcome = "dead";
+                item.delay_or_reason = DelayOrReason::Reason(reason.name());
+                item.attempts = lease.attempt_number().saturating_sub(1);
+                item.error = error;
+            }
+            Ending::Attempted { outcome, attempt } => {
+                item.status = attempt.status().unwrap_or(0);
+                item.error = attempt.failure_text();
+                item.record = entry::write_attempt(attempt).into();
+                item.set_outcome(*outcome);
+            }
+        }
+        item
+    }
+
+    fn set_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Delivered => self.outcome = "ok",
+            Outcome::Retry { delay_ms, retry_after_ms, is_overload } => {
+                self.outcome = "retry";
+                self.delay_or_reason = DelayOrReason::Delay(delay_ms);
+                self.retry_after_ms = retry_after_ms.unwrap_or(0);
+                self.weight = if is_overload { 2 } else { 1 };
+            }
+            Outcome::DeadLetter { reason, retry_after_ms } => {
+                self.outcome = "dead";
+                self.delay_or_reason = DelayOrReason::Reason(reason.name());
+                self.retry_after_ms = retry_after_ms.unwrap_or(0);
+                self.weight = 1;
+            }
+            Outcome::Gone => {
+                self.outcome = "gone";
+                self.delay_or_reason = DelayOrReason::Reason(Reason::Gone.name());
+            }
+        }
+    }
+}
+
+impl Streams {
+    /// Leases what is due on a shard, at most `room` deliveries: as many as can be sent at once.
+    pub async fn lease(&self, shard: ShardId, room: usize) -> Result<Leased> {
+        let since = Instant::now();
+        let mut command = self.script(&scripts::LEASE, shard);
+        command.arg(SUBSCRIPTIONS_A_LEASE).arg(room.min(LEASE_AT_MOST)).arg(LEASE.as_millis() as u64);
+        command.arg(format!("{:08x}", rand::random::<u32>())).arg(self.0.limits.max_dead);
+        let (now_ms, next_due, token, taken): (u64, String, String, Vec<Value>) =
+            self.0.connections.call(&scripts::LEASE, &command).await?;
+        let token: Arc<str> = token.into();
+        let leases = taken.chunks_exact(7).map(|values| read_lease(values, &token, since)).collect::<Result<_>>()?;
+        Ok(Leased { now_ms, next_due_ms: read_due(&next_due)?, leases })
+    }
+
+    /// Renews leases that are still ours; says how many were.
+    pub async fn renew(&self, shard: ShardId, leases: &[Lease]) -> Result<usize> {
+        let items: Vec<(String, String, &str)> = leases
+            .iter()
+            .map(|lease| (lease.subscription.to_string(), lease.entry.to_string(), &*lease.token))
+            .collect();
+        let mut command = self.script(&scripts::RENEW, shard);
+        command.arg(LEASE.as_millis() as u64).arg(pack(&items));
+        self.0.connections.call(&scripts::RENEW, &command).await
+    }
+
+    /// Takes in what became of up to [`SETTLE_AT_MOST`] leases of one shard. A repeat changes nothing.
+    pub async fn settle(&self, shard: ShardId, batch: &[Settled]) -> Result<SettleAnswer> {
+        let items: Vec<SettleItem<'_>> = batch.iter().map(SettleItem::of).collect();
+        let mut command = self.script(&scripts::SETTLE, shard);
+        command.arg(self.0.limits.max_dead).arg(pack(&items));
+        let (now_ms, next_due, stale): (u64, String, Vec<usize>) =
+            self.0.connections.call(&scripts::SETTLE, &command).await?;
+        Ok(SettleAnswer { now_ms, next_due_ms: read_due(&next_due)?, stale })
+    }
+
+    /// Waits on a connection of its own for hints that something fell due, each the shard's number.
+    pub async fn bells(&self) -> Result<Bells> {
+        let channels: Vec<String> = self.shards().map(|shard| self.keys().bell(shard)).collect();
+        let (connection, pushes) = self.0.connections.subscribed(&channels).await?;
+        Ok(Bells { channels, pushes, _connection: connection })
+    }
+}
+
+fn read_due(text: &str) -> Result<Option<u64>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse::<f64>().map(|due| Some(due as u64)).map_err(|_| unreadable("a due time"))
+}
+
+fn read_lease(values: &[Value], token: &Arc<str>, since: Instant) -> Result<Lease> {
+    let text = |index: usize| -> Result<String> { Ok(redis::from_redis_value(values[index].clone())?) };
+    let number = |index: usize| -> Result<u32> { Ok(redis::from_redis_value(values[index].clone())?) };
+    let map = redis::from_redis_value(values[4].clone())?;
+    let delivery = entry::delivery(&map)?;
+    Ok(Lease {
+        subscription: text(0)?.parse().map_err(|_| unreadable("a subscription's id"))?,
+        version: entry::stream_id(&text(1)?)?,
+        entry: entry::stream_id(&text(2)?)?,
+        event: delivery.event,
+        copy: delivery.copy,
+        attempt: number(3)?,
+        attempts_before: delivery.attempts_before,
+        leases_lost: number(5)?,
+        is_rate_limited: number(6)? == 1,
+        token: token.clone(),
+        since,
+    })
+}
+
+/// Hints that something fell due. They may be lost: a delivery may not wait for one.
+pub struct Bells {
+    channels: Vec<String>,
+    pushes: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
+    _connection: redis::aio::MultiplexedConnection,
+}
+
+impl Bells {
+    /// The next shard that something fell due on; `None` when the connection has ended.
+    pub async fn next(&mut self) -> Option<ShardId> {
+        loop {
+            let push = self.pushes.recv().await?;
+            if push.kind == redis::PushKind::Disconnection {
+                return None;
+            }
+            let channel: Option<String> = push.data.into_iter().next().and_then(|v| redis::from_redis_value(v).ok());
+            let index = self.channels.iter().position(|name| Some(name) == channel.as_ref());
+            if let (redis::PushKind::SMessage, Some(index)) = (push.kind, index) {
+                return Some(index as ShardId);
+            }
+        }
+    }
+}

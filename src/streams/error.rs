@@ -1,0 +1,87 @@
+//! What can go wrong with a call to Redis, as far as callers act on it.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call to Redis did not do its work.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Redis cannot be reached, is loading, busy, cut off or no primary: worth trying again, the call may or may not have run.
+    #[error("Redis is not available: {0}")]
+    Unavailable(String),
+    /// Redis is at, or near, its memory limit and refuses what adds to it.
+    #[error("Redis is near its memory limit: raise maxmemory, or let deliveries drain")]
+    Full,
+    /// A consumer group is missing: data were lost.
+    #[error("a consumer group is missing: Redis lost data")]
+    NoGroup,
+    /// Redis refuses us for good: a permission, a password, a setting, or a defect of ours.
+    #[error("Redis refused: {0}")]
+    Refused(String),
+    /// What came back is not what the protocol says.
+    #[error("unreadable in Redis: {0}")]
+    Unreadable(String),
+}
+
+impl Error {
+    /// Whether the same call may succeed later without anybody doing anything.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Full | Self::NoGroup)
+    }
+
+    /// A word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Full => "full",
+            Self::NoGroup => "no_group",
+            Self::Refused(_) => "refused",
+            Self::Unreadable(_) => "unreadable",
+        }
+    }
+}
+
+impl From<RedisError> for Error {
+    fn from(error: RedisError) -> Self {
+        // Codes that the redis crate has no kind for, and those that a script's own calls put after "ERR".
+        match error.code() {
+            Some("OOM" | "FULL") => return Self::Full,
+            Some("NOGROUP") => return Self::NoGroup,
+            Some("LOADING" | "BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED" | "READONLY" | "MASTERDOWN") => {
+                return Self::Unavailable(error.to_string());
+            }
+            Some(_) | None => {}
+        }
+        match error.kind() {
+            ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => Self::Unavailable(error.to_string()),
+            ErrorKind::Server(
+                ServerErrorKind::BusyLoading
+                | ServerErrorKind::TryAgain
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::ReadOnly
+                | ServerErrorKind::Moved
+                | ServerErrorKind::Ask,
+            ) => Self::Unavailable(error.to_string()),
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Unreadable(error.to_string()),
+            _ => Self::Refused(error.to_string()),
+        }
+    }
+}
+
+impl From<redis::ParsingError> for Error {
+    fn from(error: redis::ParsingError) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+/// Whether a connection that gave this error must be dropped: it is broken, or leads to what is no primary any more.
+pub(super) fn spoils_connection(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_unrecoverable_error()
+        || matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
+        || matches!(error.kind(), ErrorKind::Server(ServerErrorKind::ReadOnly))
+        // A script's own write on what became a replica: "ERR READONLY You can't write against a read only replica."
+        || error.detail().is_some_and(|detail| detail.starts_with("READONLY") || detail.contains("-READONLY"))
+}

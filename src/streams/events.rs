@@ -1,0 +1,460 @@
+//! The event log: appended by publishers, read by dispatchers, with the front door in front of it.
+
+use std::{collections::HashMap, time::Duration};
+
+use bytes::Bytes;
+use redis::{
+    Value,
+    aio::MultiplexedConnection,
+    streams::{StreamRangeReply, StreamReadReply},
+};
+use serde::Serialize;
+
+use super::{
+    ShardId, Streams,
+    entry::{self, unreadable},
+    error::{Error, Result},
+    keys::{CONSUMER, DISPATCHERS, MOVERS},
+    pack, scripts,
+};
+use crate::domain::{
+    delivery::DeliveryStatus,
+    event::{Event, NewEvent},
+    id::{BadId, EventId, StreamId, SubscriptionId},
+};
+
+/// How long an idempotency key is remembered.
+const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// Events that one append call takes.
+pub const APPEND_AT_MOST: usize = 100;
+
+/// One entry of an append call.
+#[derive(Debug, Clone)]
+pub enum Append {
+    Event {
+        event: NewEvent,
+        /// Its id in the front door, if it came from there.
+        source_id: Option<StreamId>,
+    },
+    /// An entry of the front door that could not be read: a dead letter with its raw fields.
+    Bad { tenant: String, reason: String, raw: Bytes, source_id: StreamId },
+}
+
+/// What became of an entry of an append call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// It is in the log.
+    Event(EventId),
+    /// The same was published before with the same idempotency key.
+    Repeated(EventId),
+    /// The idempotency key came before with another event.
+    Conflict,
+    /// This entry of the front door was moved before.
+    Moved,
+    /// It is among the dead letters.
+    Bad(BadId),
+}
+
+/// An array as `publish.lua` reads it; empty where there is nothing.
+#[derive(Serialize)]
+struct AppendItem<'a> {
+    nonce: String,
+    event_type: &'a str,
+    tenant: &'a str,
+    timestamp_ms: String,
+    body: &'a Bytes,
+    conversation_id: &'a str,
+    only_for: String,
+    key_hash: String,
+    same_hash: String,
+    source_id: String,
+    fault: &'a str,
+}
+
+impl<'a> AppendItem<'a> {
+    fn of(append: &'a Append) -> Self {
+        match append {
+            Append::Event { event, source_id } => Self {
+                nonce: rand::random::<u32>().to_string(),
+                event_type: &event.event_type,
+                tenant: &event.tenant,
+                timestamp_ms: event.timestamp_ms.map(|ms| ms.to_string()).unwrap_or_default(),
+                body: &event.data,
+                conversation_id: event.conversation_id.as_deref().unwrap_or_default(),
+                only_for: event.only_for.map(|id| id.to_string()).unwrap_or_default(),
+                key_hash: event.idempotency_key.as_ref().map(|key| digest(&[key.as_bytes()])).unwrap_or_default(),
+                same_hash: match event.idempotency_key {
+                    Some(_) => digest(&[event.event_type.as_bytes(), &event.data]),
+                    None => String::new(),
+                },
+                source_id: source_id.map(|id| id.to_string()).unwrap_or_default(),
+                fault: "",
+            },
+            Append::Bad { tenant, reason, raw, source_id } => Self {
+                nonce: String::new(),
+                event_type: "",
+                tenant,
+                timestamp_ms: String::new(),
+                body: raw,
+                conversation_id: "",
+                only_for: String::new(),
+                key_hash: String::new(),
+                same_hash: String::new(),
+                source_id: source_id.to_string(),
+                fault: reason,
+            },
+        }
+    }
+}
+
+/// The first 16 bytes of a SHA-256 over the parts, each ended by a zero byte, in hex.
+fn digest(parts: &[&[u8]]) -> String {
+    use sha2::Digest;
+    let mut hash = sha2::Sha256::new();
+    for part in parts {
+        hash.update(part);
+        hash.update([0]);
+    }
+    data_encoding::HEXLOWER.encode(&hash.finalize()[..16])
+}
+
+/// One chunk of an event's expansion.
+#[derive(Debug, Clone)]
+pub struct Expansion {
+    pub event: StreamId,
+    pub event_type: String,
+    /// The last subscription of the chunk before, if there was one.
+    pub after: Option<SubscriptionId>,
+    /// The last subscription of this chunk, unless it is the event's last chunk.
+    pub up_to: Option<SubscriptionId>,
+    /// Whether each target is noted in the event's status, or only those to which something happened.
+    pub is_tracked: bool,
+    /// Sorted.
+    pub targets: Vec<SubscriptionId>,
+}
+
+/// What an expand call did: how many chunks, and why it stopped there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expanded {
+    pub done: usize,
+    pub refusal: Option<Refusal>,
+}
+
+/// Why expanding stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// This event comes first.
+    Order(StreamId),
+    /// The event has been expanded up to here.
+    Cursor(Option<SubscriptionId>),
+}
+
+/// An entry at the front door, as any client may have written it.
+#[derive(Debug, Clone)]
+pub struct FrontDoorEntry {
+    pub id: StreamId,
+    pub fields: HashMap<String, Bytes>,
+}
+
+impl Streams {
+    /// Appends to the log of one shard, each entry once whatever happens to the answer: a repeat with the same `call`
+    /// (any unique text) gets the first one's answer for a minute.
+    ///
+    /// `acknowledged` are ids of the front door that are gone from it, so that they need not be remembered longer.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when memory is short; nothing was written then.
+    pub async fn append(
+        &self,
+        shard: ShardId,
+        call: &str,
+        batch: &[Append],
+        acknowledged: &[StreamId],
+    ) -> Result<Vec<Appended>> {
+        let items: Vec<AppendItem<'_>> = batch.iter().map(AppendItem::of).collect();
+        let is_moved = items.iter().any(|item| !item.source_id.is_empty()) || !acknowledged.is_empty();
+        let acknowledged: Vec<String> = acknowledged.iter().map(StreamId::to_string).collect();
+        let mut command = self.script(&scripts::PUBLISH, shard);
+        command
+            .arg(call)
+            .arg(IDEMPOTENCY_WINDOW.as_millis() as u64)
+            .arg(pack(&items))
+            .arg(if is_moved { "in" } else { "" })
+            .arg(pack(&acknowledged));
+        let answer: Vec<u8> = self.0.connections.call(&scripts::PUBLISH, &command).await?;
+        let results: Vec<Vec<String>> =
+            rmp_serde::from_slice(&answer).map_err(|error| Error::Unreadable(format!("publish: {error}")))?;
+        results.iter().map(|result| appended(shard, result)).collect()
+    }
+
+    /// Prepares to read the logs of `shards` as their dispatcher.
+    pub async fn log_reader(&self, block: Duration) -> Result<LogReader> {
+        Ok(LogReader { streams: self.clone(), connection: self.0.connections.dedicated(block).await?, block })
+    }
+
+    /// Makes the dispatchers' group where it is missing, from the last event known to be fully expanded.
+    pub async fn create_dispatchers_group(&self, shard: ShardId) -> Result<()> {
+        let done: Option<String> =
+            self.0.connections.run(redis::cmd("HGET").arg(self.keys().of(shard, "meta")).arg("hwm")).await?;
+        let from = done.unwrap_or_else(|| "0".to_owned());
+        self.create_group(&self.keys().of(shard, "events"), DISPATCHERS, &from).await
+    }
+
+    pub(super) async fn create_group(&self, key: &str, group: &str, from: &str) -> Result<()> {
+        let mut command = redis::cmd("XGROUP");
+        command.arg("CREATE").arg(key).arg(group).arg(from).arg("MKSTREAM");
+        match self.0.connections.run::<()>(&command).await {
+            Err(Error::Refused(text)) if text.contains("BUSYGROUP") => Ok(()),
+            other => other,
+        }
+    }
+
+    /// How far each event that is half expanded has come.
+    pub async fn expansion_cursor(&self, shard: ShardId, event: StreamId) -> Result<Option<SubscriptionId>> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys().of(shard, "exp")).arg(event.to_string());
+        let cursor: Option<String> = self.0.connections.run(&command).await?;
+        cursor.map(|text| text.parse().map_err(|_| unreadable("an expansion's cursor"))).transpose()
+    }
+
+    /// Puts events on the delivery streams of their targets, in log order.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when memory is short, [`Error::NoGroup`] after a loss of data.
+    pub async fn expand(&self, shard: ShardId, chunks: &[Expansion]) -> Result<Expanded> {
+        let text = |id: &Option<SubscriptionId>| id.map(|id| id.to_string()).unwrap_or_default();
+        let items: Vec<_> = chunks
+            .iter()
+            .map(|chunk| {
+                let targets: Vec<String> = chunk.targets.iter().map(SubscriptionId::to_string).collect();
+                let tracked = u8::from(chunk.is_tracked);
+                (chunk.event.to_string(), text(&chunk.after), text(&chunk.up_to), tracked, &chunk.event_type, targets)
+            })
+            .collect();
+        let mut command = self.script(&scripts::EXPAND, shard);
+        command.arg(self.0.limits.max_backlog).arg(self.0.limits.max_dead).arg(pack(&items));
+        let (done, refusal, argument): (usize, String, String) =
+            self.0.connections.call(&scripts::EXPAND, &command).await?;
+        let refusal = match refusal.as_str() {
+            "" => None,
+            "ORDER" => Some(Refusal::Order(entry::stream_id(&argument)?)),
+            "CURSOR" if argument.is_empty() => Some(Refusal::Cursor(None)),
+            "CURSOR" => Some(Refusal::Cursor(Some(argument.parse().map_err(|_| unreadable("a cursor"))?))),
+            _ => return Err(unreadable("a refusal of expand")),
+        };
+        Ok(Expanded { done, refusal })
+    }
+
+    /// Makes a dead letter of an event of the log that can't be read or expanded, and passes over it.
+    pub async fn bury_event(&self, shard: ShardId, at: StreamId, reason: &str) -> Result<()> {
+        let log = self.keys().of(shard, "events");
+        let reply: StreamRangeReply =
+            self.0.connections.run(redis::cmd("XRANGE").arg(&log).arg(at.to_string()).arg(at.to_string())).await?;
+        let map = reply.ids.first().map(|entry| entry.map.clone()).unwrap_or_default();
+        let raw: HashMap<String, Bytes> = map
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, redis::from_redis_value::<Vec<u8>>(value).ok()?.into())))
+            .collect();
+        let tenant = raw.get("tn").map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        pipeline.cmd("XADD").arg(self.keys().of(shard, "deadev")).arg("*");
+        pipeline.arg("tn").arg(tenant).arg("why").arg(reason).arg("raw").arg(pack(&raw)).ignore();
+        pipeline.cmd("HSET").arg(self.keys().of(shard, "meta")).arg("hwm").arg(at.to_string()).ignore();
+        pipeline.cmd("HDEL").arg(self.keys().of(shard, "exp")).arg(at.to_string()).ignore();
+        pipeline.cmd("XACK").arg(&log).arg(DISPATCHERS).arg(at.to_string()).ignore();
+        self.0.connections.run_all(&pipeline).await
+    }
+
+    /// Events by their places: from the log, or from what the trim keeps beside it. In the order asked, `None` where it
+    /// is neither here nor there.
+    pub async fn events(&self, shard: ShardId, places: &[StreamId]) -> Result<Vec<Option<Event>>> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for place in places {
+            pipeline.cmd("XRANGE").arg(self.keys().of(shard, "events")).arg(place.to_string()).arg(place.to_string());
+        }
+        let replies: Vec<StreamRangeReply> = self.0.connections.run_all(&pipeline).await?;
+        let mut events: Vec<Option<Event>> = places
+            .iter()
+            .zip(&replies)
+            .map(|(place, reply)| reply.ids.first().and_then(|found| entry::event(shard, *place, &found.map)))
+            .collect();
+        // The trim moves one way only: what was not in the log a moment ago is beside it, or nowhere.
+        for (event, place) in events.iter_mut().zip(places) {
+            if event.is_none() {
+                *event = self.spilled(shard, *place).await?;
+            }
+        }
+        Ok(events)
+    }
+
+    async fn spilled(&self, shard: ShardId, place: StreamId) -> Result<Option<Event>> {
+        let map: HashMap<String, Value> =
+            self.0.connections.run(redis::cmd("HGETALL").arg(self.keys().one(shard, "pay", place))).await?;
+        Ok(entry::event(shard, place, &map))
+    }
+
+    /// One event by its public id; `None` where it is not, or another one stands in its place.
+    pub async fn event(&self, id: EventId) -> Result<Option<Event>> {
+        if !self.shards().contains(&id.shard) {
+            return Ok(None);
+        }
+        let found = self.events(id.shard, &[id.at]).await?.pop().flatten();
+        Ok(found.filter(|event| event.id == id))
+    }
+
+    /// A page of the log in its order: up to `limit` events from `from` to `until`, both included.
+    pub async fn log_page(
+        &self,
+        shard: ShardId,
+        from: StreamId,
+        until: StreamId,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys().of(shard, "events")).arg(from.to_string()).arg(until.to_string());
+        let reply: StreamRangeReply = self.0.connections.run(command.arg("COUNT").arg(limit)).await?;
+        reply.ids.iter().map(|found| log_entry(shard, found)).collect()
+    }
+
+    /// Where the deliveries of an event stand, those it is known of, in no order.
+    pub async fn deliveries_of(&self, shard: ShardId, event: StreamId) -> Result<Vec<DeliveryStatus>> {
+        let status: HashMap<String, String> =
+            self.0.connections.run(redis::cmd("HGETALL").arg(self.keys().one(shard, "evs", event))).await?;
+        Ok(status.iter().filter_map(|(name, value)| entry::delivery_status(event, name, value)).collect())
+    }
+
+    /// Makes the movers' group where it is missing.
+    pub async fn create_movers_group(&self) -> Result<()> {
+        self.create_group(&self.keys().global("in"), MOVERS, "0").await
+    }
+
+    /// Prepares to read the front door.
+    pub async fn front_door(&self, block: Duration) -> Result<FrontDoor> {
+        Ok(FrontDoor { streams: self.clone(), connection: self.0.connections.dedicated(block).await?, block })
+    }
+
+    /// Takes entries out of the front door, after they were moved.
+    pub async fn leave_front_door(&self, ids: &[StreamId]) -> Result<()> {
+        let key = self.keys().global("in");
+        let ids: Vec<String> = ids.iter().map(StreamId::to_string).collect();
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("XACK").arg(&key).arg(MOVERS).arg(&ids).ignore();
+        pipeline.cmd("XDEL").arg(&key).arg(&ids).ignore();
+        self.0.connections.run_all(&pipeline).await
+    }
+
+    /// Keeps an entry of the front door that names no valid tenant. A repeat after a lost answer keeps it twice.
+    pub async fn bury_homeless(&self, reason: &str, raw: &Bytes) -> Result<BadId> {
+        let mut command = redis::cmd("XADD");
+        command.arg(self.keys().global("deadin")).arg("*").arg("why").arg(reason).arg("raw").arg(&raw[..]);
+        let id: String = self.0.connections.run(&command).await?;
+        Ok(BadId { at: entry::stream_id(&id)?, shard: BadId::NO_SHARD })
+    }
+}
+
+fn appended(shard: ShardId, result: &[String]) -> Result<Appended> {
+    let place = || result.get(1).ok_or_else(|| unreadable("publish")).and_then(|text| entry::stream_id(text));
+    let event = || {
+        let nonce = result.get(2).and_then(|text| text.parse().ok()).ok_or_else(|| unreadable("a nonce"))?;
+        Ok(EventId { at: place()?, shard, nonce })
+    };
+    match result.first().map(String::as_str) {
+        Some("ok") => event().map(Appended::Event),
+        Some("same") => event().map(Appended::Repeated),
+        Some("conflict") => Ok(Appended::Conflict),
+        Some("moved") => Ok(Appended::Moved),
+        Some("bad") => Ok(Appended::Bad(BadId { at: place()?, shard })),
+        _ => Err(unreadable("a result of publish")),
+    }
+}
+
+/// What stands at a place of the log.
+#[derive(Debug, Clone)]
+pub enum LogEntry {
+    Event(Event),
+    /// Something that is no event.
+    Unreadable(StreamId),
+}
+
+fn log_entry(shard: ShardId, found: &redis::streams::StreamId) -> Result<LogEntry> {
+    let at = entry::place(found)?;
+    Ok(entry::event(shard, at, &found.map).map_or(LogEntry::Unreadable(at), LogEntry::Event))
+}
+
+/// Reads logs as the dispatchers' group does, on a connection of its own.
+pub struct LogReader {
+    streams: Streams,
+    connection: MultiplexedConnection,
+    block: Duration,
+}
+
+impl LogReader {
+    /// What was read and not yet expanded, from `after` on.
+    pub async fn pending(&mut self, shard: ShardId, after: StreamId, count: usize) -> Result<Vec<LogEntry>> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(DISPATCHERS).arg(CONSUMER).arg("COUNT").arg(count);
+        command.arg("STREAMS").arg(self.streams.keys().of(shard, "events")).arg(after.to_string());
+        self.read(&command, &[shard]).await.map(|read| read.into_iter().map(|(_, found)| found).collect())
+    }
+
+    /// Waits for new events of any of `shards` (all on one server).
+    pub async fn new_events(&mut self, shards: &[ShardId], count: usize) -> Result<Vec<(ShardId, LogEntry)>> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(DISPATCHERS).arg(CONSUMER).arg("COUNT").arg(count);
+        command.arg("BLOCK").arg(self.block.as_millis() as u64).arg("STREAMS");
+        for shard in shards {
+            command.arg(self.streams.keys().of(*shard, "events"));
+        }
+        for _ in shards {
+            command.arg(">");
+        }
+        self.read(&command, shards).await
+    }
+
+    async fn read(&mut self, command: &redis::Cmd, shards: &[ShardId]) -> Result<Vec<(ShardId, LogEntry)>> {
+        let reply: Option<StreamReadReply> = command.query_async(&mut self.connection).await?;
+        let mut found = Vec::new();
+        for stream in reply.map(|reply| reply.keys).unwrap_or_default() {
+            let shard = shards.iter().find(|shard| self.streams.keys().of(**shard, "events") == stream.key);
+            let shard = *shard.ok_or_else(|| unreadable("a stream nobody asked for"))?;
+            for read in &stream.ids {
+                found.push((shard, log_entry(shard, read)?));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads the front door as the movers' group does, on a connection of its own.
+pub struct FrontDoor {
+    streams: Streams,
+    connection: MultiplexedConnection,
+    block: Duration,
+}
+
+impl FrontDoor {
+    /// What was read and not yet taken out, after `after`; or, with `None`, what is new, for which it waits.
+    pub async fn read(&mut self, after: Option<StreamId>, count: usize) -> Result<Vec<FrontDoorEntry>> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(MOVERS).arg(CONSUMER).arg("COUNT").arg(count);
+        if after.is_none() {
+            command.arg("BLOCK").arg(self.block.as_millis() as u64);
+        }
+        command.arg("STREAMS").arg(self.streams.keys().global("in"));
+        command.arg(after.map_or_else(|| ">".to_owned(), |id| id.to_string()));
+        let reply: Option<StreamReadReply> = command.query_async(&mut self.connection).await?;
+        let entries = reply.map(|reply| reply.keys).unwrap_or_default().into_iter().flat_map(|stream| stream.ids);
+        entries
+            .map(|read| {
+                let fields = read.map.iter().filter_map(|(name, value)| {
+                    Some((name.clone(), redis::from_redis_value::<Vec<u8>>(value.clone()).ok()?.into()))
+                });
+                Ok(FrontDoorEntry { id: entry::place(&read)?, fields: fields.collect() })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,74 @@
+//! The state changes in `streams/*.lua`, each one call.
+
+use std::sync::LazyLock;
+
+/// One script: its text with what all share, and its digest.
+pub struct Script {
+    pub name: &'static str,
+    pub text: String,
+    pub sha1: String,
+}
+
+const COMMON: &str = include_str!("../../streams/common.lua");
+
+macro_rules! scripts {
+    ($($constant:ident = $file:literal;)*) => {
+        $(pub static $constant: LazyLock<Script> = LazyLock::new(|| {
+            compose($file, include_str!(concat!("../../streams/", $file, ".lua")))
+        });)*
+
+        /// Every script.
+        pub fn all() -> Vec<&'static Script> {
+            vec![$(&$constant),*]
+        }
+    };
+}
+
+scripts! {
+    PUBLISH = "publish";
+    EXPAND = "expand";
+    LEASE = "lease";
+    RENEW = "renew";
+    SETTLE = "settle";
+    SUBSCRIBE = "subscribe";
+    SET_STATUS = "set_status";
+    UNSUBSCRIBE = "unsubscribe";
+    PURGE = "purge";
+    DROP = "drop";
+    REDRIVE = "redrive";
+    DISCARD = "discard";
+    REPLAY = "replay";
+    TRIM = "trim";
+    AUDIT = "audit";
+    RECOUNT = "recount";
+}
+
+/// The first line says what the server may do with the script, so it stays the first; the shared part comes below it.
+fn compose(name: &'static str, own: &str) -> Script {
+    let (head, body) = own.split_once('\n').unwrap_or((own, ""));
+    let text = format!("{head}\n{COMMON}\n{body}");
+    let sha1 = redis::Script::new(&text).get_hash().to_owned();
+    Script { name, text, sha1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_script_says_first_whether_it_runs_when_memory_is_short() {
+        for script in all() {
+            let head = script.text.lines().next();
+            let adds = ["publish", "expand", "subscribe", "redrive", "replay"].contains(&script.name);
+            assert_eq!(head, Some(if adds { "#!lua" } else { "#!lua flags=allow-oom" }), "{}", script.name);
+        }
+    }
+
+    #[test]
+    fn each_script_stays_short() {
+        for script in all() {
+            let own = script.text.lines().count() - COMMON.lines().count();
+            assert!(own <= 120, "{} has {own} lines", script.name);
+        }
+    }
+}

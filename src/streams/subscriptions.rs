@@ -1,0 +1,289 @@
+//! Subscriptions, and the tenants they belong to.
+
+use std::collections::HashMap;
+
+use redis::{Value, streams::StreamRangeReply};
+
+use super::{
+    ShardId, Streams,
+    entry::{self, field, unreadable},
+    error::Result,
+    scripts,
+};
+use crate::domain::{
+    filter::Pattern,
+    id::{StreamId, SubscriptionId},
+    subscription::{Ordering, State, Status, Subscription},
+};
+
+/// Time between the lease of a delivery and the start of its request, at most, where a rate limit holds: milliseconds.
+pub const START_WITHIN_MS: u64 = 100;
+
+const PAGE: usize = 500;
+
+/// A subscription as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned {
+    pub subscription: Subscription,
+    pub state: State,
+    /// Grows with each change.
+    pub version: StreamId,
+}
+
+/// A change of some subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    pub version: StreamId,
+    pub subscription: SubscriptionId,
+}
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    pub id: String,
+    pub name: String,
+    pub created_at_ms: u64,
+}
+
+impl Streams {
+    /// Creates a subscription; `None` where its id is taken.
+    pub async fn create_subscription(&self, subscription: &Subscription) -> Result<Option<StreamId>> {
+        self.subscribe(subscription, None, false).await
+    }
+
+    /// Changes a subscription that still is at `version`; `None` where it is not. With `clears_faults` what keeps
+    /// deliveries waiting because of earlier failures is forgotten.
+    pub async fn update_subscription(
+        &self,
+        subscription: &Subscription,
+        version: StreamId,
+        clears_faults: bool,
+    ) -> Result<Option<StreamId>> {
+        self.subscribe(subscription, Some(version), clears_faults).await
+    }
+
+    async fn subscribe(
+        &self,
+        subscription: &Subscription,
+        expected: Option<StreamId>,
+        clears_faults: bool,
+    ) -> Result<Option<StreamId>> {
+        let mut command = self.script(&scripts::SUBSCRIBE, subscription.id.shard);
+        command.arg(subscription.id.to_string()).arg(&subscription.tenant);
+        command.arg(entry::write_subscription(subscription, &self.0.sealer));
+        command.arg(expected.map(|version| version.to_string()).unwrap_or_default());
+        command.arg(subscription.max_concurrency).arg(send_interval_ms(subscription.rate_limit_per_minute)).arg(1);
+        command.arg(u8::from(subscription.ordering == Ordering::Fifo)).arg(u8::from(clears_faults));
+        let version: String = self.0.connections.call(&scripts::SUBSCRIBE, &command).await?;
+        if version.is_empty() { Ok(None) } else { entry::stream_id(&version).map(Some) }
+    }
+
+    /// Pauses a subscription, or lets it go on; `false` where there is none.
+    pub async fn set_active(&self, subscription: SubscriptionId, is_active: bool) -> Result<bool> {
+        let mut command = self.script(&scripts::SET_STATUS, subscription.shard);
+        command.arg(subscription.to_string()).arg(if is_active { "a" } else { "p" });
+        self.0.connections.call(&scripts::SET_STATUS, &command).await
+    }
+
+    /// Deletes a subscription; `false` where there is none. [`Self::purge`] clears what it leaves.
+    pub async fn delete_subscription(&self, subscription: SubscriptionId) -> Result<bool> {
+        let mut command = self.script(&scripts::UNSUBSCRIBE, subscription.shard);
+        command.arg(subscription.to_string()).arg(entry::TOMBSTONE);
+        self.0.connections.call(&scripts::UNSUBSCRIBE, &command).await
+    }
+
+    /// Clears a page of what a deleted subscription leaves; `true` when nothing is left.
+    pub async fn purge(&self, subscription: SubscriptionId) -> Result<bool> {
+        let mut command = self.script(&scripts::PURGE, subscription.shard);
+        command.arg(subscription.to_string()).arg(super::dead_letters::DEAD_AT_MOST);
+        self.0.connections.call(&scripts::PURGE, &command).await
+    }
+
+    /// One subscription; `None` where there is none.
+    pub async fn subscription(&self, id: SubscriptionId) -> Result<Option<Versioned>> {
+        if !self.shards().contains(&id.shard) {
+            return Ok(None);
+        }
+        Ok(self.subscriptions(&[id]).await?.pop().flatten())
+    }
+
+    /// Subscriptions of one shard, in the order asked; `None` where there is none.
+    pub async fn subscriptions(&self, ids: &[SubscriptionId]) -> Result<Vec<Option<Versioned>>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE) {
+            let mut pipeline = redis::pipe();
+            for id in page {
+                pipeline.cmd("GET").arg(self.keys().one(id.shard, "sub", id));
+                pipeline.cmd("HGETALL").arg(self.keys().one(id.shard, "rt", id));
+            }
+            let values: Vec<Value> = self.0.connections.run_all(&pipeline).await?;
+            for (id, values) in page.iter().zip(values.chunks_exact(2)) {
+                let record: Option<String> = redis::from_redis_value(values[0].clone())?;
+                let runtime: HashMap<String, Value> = redis::from_redis_value(values[1].clone())?;
+                found.push(self.versioned(*id, record.as_deref(), &runtime)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn versioned(
+        &self,
+        id: SubscriptionId,
+        record: Option<&str>,
+        runtime: &HashMap<String, Value>,
+    ) -> Result<Option<Versioned>> {
+        let (Some(record), Some(state)) = (record, read_state(runtime)) else { return Ok(None) };
+        let Some(subscription) = entry::read_subscription(id, record, &self.0.sealer)? else { return Ok(None) };
+        let version: String = field(runtime, "v").ok_or_else(|| unreadable("a webhook's version"))?;
+        Ok(Some(Versioned { subscription, state, version: entry::stream_id(&version)? }))
+    }
+
+    /// A tenant's subscriptions in the order of their ids, up to `limit`, those after `after` if given.
+    pub async fn subscription_ids(
+        &self,
+        tenant: &str,
+        after: Option<SubscriptionId>,
+        limit: usize,
+    ) -> Result<Vec<SubscriptionId>> {
+        let mut command = redis::cmd("ZRANGEBYLEX");
+        command.arg(self.keys().one(self.shard_of(tenant), "tsubs", tenant));
+        command.arg(after.map_or_else(|| "-".to_owned(), |id| format!("({id}"))).arg("+");
+        let ids: Vec<String> = self.0.connections.run(command.arg("LIMIT").arg(0).arg(limit)).await?;
+        ids.iter().map(|id| id.parse().map_err(|_| unreadable("a subscription's id"))).collect()
+    }
+
+    /// All subscriptions of a tenant.
+    pub async fn all_subscriptions(&self, tenant: &str) -> Result<Vec<Versioned>> {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let ids = self.subscription_ids(tenant, after, PAGE).await?;
+            all.extend(self.subscriptions(&ids).await?.into_iter().flatten());
+            if ids.len() < PAGE {
+                return Ok(all);
+            }
+            after = ids.last().copied();
+        }
+    }
+
+    /// Whose subscriptions are and which events they want, in the order asked; `None` where there is none.
+    pub async fn filters(&self, ids: &[SubscriptionId]) -> Result<Vec<Option<(String, Vec<Pattern>)>>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for page in ids.chunks(PAGE) {
+            let mut pipeline = redis::pipe();
+            for id in page {
+                pipeline.cmd("GET").arg(self.keys().one(id.shard, "sub", id));
+            }
+            let records: Vec<Option<String>> = self.0.connections.run_all(&pipeline).await?;
+            for (id, record) in page.iter().zip(records) {
+                found.push(record.map_or(Ok(None), |record| entry::read_filters(*id, &record))?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The last change of any subscription of a shard.
+    pub async fn last_change(&self, shard: ShardId) -> Result<StreamId> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(self.keys().of(shard, "cfglog")).arg("+").arg("-").arg("COUNT").arg(1);
+        let reply: StreamRangeReply = self.0.connections.run(&command).await?;
+        reply.ids.first().map_or(Ok(StreamId::ZERO), entry::place)
+    }
+
+    /// The changes after `seen`, oldest first; `None` where some of them are not kept any more.
+    pub async fn changes_since(&self, shard: ShardId, seen: StreamId) -> Result<Option<Vec<Change>>> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys().of(shard, "cfglog")).arg(seen.to_string()).arg("+");
+        let reply: StreamRangeReply = self.0.connections.run(&command).await?;
+        let mut changes = Vec::with_capacity(reply.ids.len());
+        for found in &reply.ids {
+            let subscription: String = field(&found.map, "s").ok_or_else(|| unreadable("a change"))?;
+            let subscription = subscription.parse().map_err(|_| unreadable("a change's webhook"))?;
+            changes.push(Change { version: entry::place(found)?, subscription });
+        }
+        // The one seen last is still there, so nothing between it and the next was trimmed.
+        let is_whole = seen == StreamId::ZERO || changes.first().is_some_and(|first| first.version == seen);
+        changes.retain(|change| change.version > seen);
+        Ok(is_whole.then_some(changes))
+    }
+
+    /// Gives a tenant a name, or brings it into being.
+    pub async fn create_tenant(&self, tenant: &Tenant) -> Result<bool> {
+        let record = serde_json::json!({ "name": tenant.name, "created_at_ms": tenant.created_at_ms }).to_string();
+        let mut command = redis::cmd("HSETNX");
+        self.0.connections.run(command.arg(self.keys().global("tenants")).arg(&tenant.id).arg(record)).await
+    }
+
+    /// Every tenant that was named, in the order of their ids.
+    pub async fn tenants(&self) -> Result<Vec<Tenant>> {
+        let records: HashMap<String, String> =
+            self.0.connections.run(redis::cmd("HGETALL").arg(self.keys().global("tenants"))).await?;
+        let mut tenants: Vec<Tenant> = records.into_iter().map(|(id, record)| read_tenant(id, &record)).collect();
+        tenants.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(tenants)
+    }
+
+    /// One tenant.
+    pub async fn tenant(&self, id: &str) -> Result<Option<Tenant>> {
+        let record: Option<String> =
+            self.0.connections.run(redis::cmd("HGET").arg(self.keys().global("tenants")).arg(id)).await?;
+        Ok(record.map(|record| read_tenant(id.to_owned(), &record)))
+    }
+
+    /// Forgets a tenant; `false` where there was none.
+    pub async fn delete_tenant(&self, id: &str) -> Result<bool> {
+        self.0.connections.run(redis::cmd("HDEL").arg(self.keys().global("tenants")).arg(id)).await
+    }
+}
+
+fn read_tenant(id: String, record: &str) -> Tenant {
+    let record: serde_json::Value = serde_json::from_str(record).unwrap_or_default();
+    Tenant {
+        name: record["name"].as_str().unwrap_or(&id).to_owned(),
+        created_at_ms: record["created_at_ms"].as_u64().unwrap_or_default(),
+        id,
+    }
+}
+
+/// `None` for a subscription that is not there, or deleted.
+fn read_state(runtime: &HashMap<String, Value>) -> Option<State> {
+    let number = |name| field::<u64>(runtime, name).unwrap_or(0);
+    let status = match field::<String>(runtime, "st")?.as_str() {
+        "a" => Status::Active,
+        "p" => Status::Paused,
+        "x" => Status::Disabled,
+        _ => return None,
+    };
+    Some(State {
+        status,
+        disabled_reason: field::<String>(runtime, "why").filter(|why| status == Status::Disabled && !why.is_empty()),
+        delivered: number("ok"),
+        failed: number("ko"),
+        last_triggered_at_ms: field(runtime, "last"),
+        fresh: number("n0"),
+        waiting: number("n1"),
+        leased: number("n2"),
+        dead: number("n3"),
+    })
+}
+
+/// The time between sends that keeps a limit in every window of a minute, though each may start up to
+/// [`START_WITHIN_MS`] after its lease; 0 without a limit.
+fn send_interval_ms(rate_limit_per_minute: Option<u32>) -> u64 {
+    rate_limit_per_minute.map_or(0, |limit| (60_000 + START_WITHIN_MS).div_ceil(u64::from(limit.max(1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interval_keeps_the_limit_in_every_minute_even_when_sends_start_late() {
+        for limit in [1, 7, 60, 599, 600, 60_000] {
+            let interval = send_interval_ms(Some(limit));
+            // Sends leased within a window that is longer by the lateness: one more than the whole intervals in it.
+            let sends = (60_000 + START_WITHIN_MS - 1) / interval + 1;
+            assert!(sends <= u64::from(limit), "{limit}: {sends}");
+        }
+        assert_eq!(send_interval_ms(None), 0);
+    }
+}

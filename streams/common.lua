@@ -1,0 +1,179 @@
+-- What every script shares: inlined below its first line, so it runs within the same call.
+-- KEYS[1] = P:due (routes the call to the shard's server)   ARGV[1] = P, the shard's key prefix
+-- Within a script additions come first and removals last: one that is cut short can only duplicate, never lose.
+local P, call = ARGV[1], redis.call
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local HOLD_MAX, RETRY_AFTER_MAX = 300000, 3600000
+local TRACKED_TARGETS = 1000
+local ATTEMPTS_KEPT = 20
+
+local function key(name, id) return P .. ':' .. name .. ':' .. id end
+
+-- The fields of a stream entry by name.
+local function fields(entry)
+  local named = {}
+  for i = 1, #entry[2], 2 do named[entry[2][i]] = entry[2][i + 1] end
+  return named
+end
+
+-- The runtime state of a subscription, or nil where there is none. A clock that stepped back strands nothing: what lies
+-- further ahead than it can be is cut.
+local function load(sub)
+  local f = call('HMGET', key('rt', sub), 'st', 'cap', 'T', 'B', 'tat', 'fifo', 'cf', 'cfat', 'cfl', 'hold', 'ra', 'v',
+    'n0', 'n1', 'n2', 'n3', 'old')
+  if not f[1] then return nil end
+  local interval, burst = tonumber(f[3]), tonumber(f[4])
+  return {
+    st = f[1], cap = tonumber(f[2]), interval = interval, burst = burst,
+    tat = math.min(tonumber(f[5] or 0), now + burst * interval),
+    fifo = f[6] == '1', cf = tonumber(f[7] or 0), cfat = tonumber(f[8] or 0), cfl = tonumber(f[9] or 0),
+    hold = math.min(tonumber(f[10] or 0), now + HOLD_MAX), ra = math.min(tonumber(f[11] or 0), now + RETRY_AFTER_MAX),
+    v = f[12], counts = { tonumber(f[13] or 0), tonumber(f[14] or 0), tonumber(f[15] or 0), tonumber(f[16] or 0) },
+    old = f[17] or '',
+  }
+end
+
+-- The earliest time of the next send: rate limit, breaker, Retry-After.
+local function gate(r)
+  local allowed = r.interval > 0 and r.tat - (r.burst - 1) * r.interval or 0
+  return math.max(now, allowed, r.hold, r.ra)
+end
+
+-- Requests under way at once. A breaker that has opened lets through one at a time, until one succeeds.
+local function cap(r) if r.fifo or r.hold > 0 then return 1 end return r.cap end
+
+-- Sends that the rate limit allows now (GCRA).
+local function tokens(r)
+  if r.interval == 0 then return math.huge end
+  return math.floor(((r.burst - 1) * r.interval - (math.max(r.tat, now) - now)) / r.interval) + 1
+end
+
+local COUNTED = { 'fresh', 'waiting', 'leased', 'dead' }
+
+-- Mirrors a subscription's counts and its oldest entry into P:cnt and P:old. Only differences travel: drift mends itself.
+local function count(sub, r, counts)
+  local changed = {}
+  for i, name in ipairs(COUNTED) do
+    if counts[i] ~= r.counts[i] then
+      call('HINCRBY', P .. ':cnt', name, counts[i] - r.counts[i])
+      changed[#changed + 1], changed[#changed + 2] = 'n' .. (i - 1), counts[i]
+    end
+  end
+  local head = counts[1] + counts[2] + counts[3] > 0 and call('XRANGE', key('dlv', sub), '-', '+', 'COUNT', 1)[1]
+  local old = head and head[1]:match('^%d+') or ''
+  if old ~= r.old then
+    if head then call('ZADD', P .. ':old', old, sub) else call('ZREM', P .. ':old', sub) end
+    changed[#changed + 1], changed[#changed + 2] = 'old', old
+  end
+  if #changed > 0 then call('HSET', key('rt', sub), unpack(changed)) end
+  r.counts, r.old = counts, old
+end
+
+-- When anything can be done for a subscription next; nil when nothing can.
+local function nextDue(sub, r, fresh, waiting, leased)
+  local inf, rty = key('inf', sub), key('rty', sub)
+  local live, due = 0, math.huge
+  if leased > 0 then
+    local first = call('ZRANGEBYSCORE', inf, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    if first[1] then live, due = call('ZCOUNT', inf, '(' .. now, '+inf'), tonumber(first[2]) end
+  end
+  if live >= cap(r) then return due end
+  local open = gate(r)
+  if r.fifo then
+    local head = call('XPENDING', key('dlv', sub), 'senders', '-', '+', 1)[1]
+    local retry = head and call('ZSCORE', rty, head[1])
+    return math.min(due, retry and math.max(tonumber(retry), open) or open)
+  end
+  if leased > live or fresh > 0 then due = math.min(due, open) end
+  if waiting > 0 then due = math.min(due, math.max(tonumber(call('ZRANGE', rty, 0, 0, 'WITHSCORES')[2]), open)) end
+  return due
+end
+
+local somethingIsDue = false
+
+-- Puts a subscription where P:due must have it: at the time when anything can be done for it, or nowhere.
+local function plan(sub, r, earliest)
+  r = r or load(sub)
+  if not r then call('ZREM', KEYS[1], sub) return end
+  local entries, leased, waiting = call('XLEN', key('dlv', sub)), call('ZCARD', key('inf', sub)), call('ZCARD', key('rty', sub))
+  local fresh = entries - leased - waiting
+  count(sub, r, { fresh, waiting, leased, call('XLEN', key('dead', sub)) })
+  if r.st ~= 'a' or entries == 0 then call('ZREM', KEYS[1], sub) return end
+  local due = nextDue(sub, r, fresh, waiting, leased)
+  if due == math.huge then due = now end
+  if earliest then due = math.max(due, earliest) end
+  if due <= now then somethingIsDue = true end
+  call('ZADD', KEYS[1], due, sub)
+end
+
+-- Wakes senders that sleep, when something fell due. A hint only: it may be lost.
+local function ring()
+  if somethingIsDue and call('DEL', P .. ':asleep') == 1 then call('SPUBLISH', P .. ':bell', P) end
+end
+
+-- Lets the status of an event that nothing waits for age, for as long as attempts are kept.
+local function expire(ev)
+  call('PEXPIRE', key('evs', ev), call('HGET', P .. ':meta', 'keep') or 604800000)
+end
+
+-- One entry less names the event. With the last one its spilled body goes, and its status begins to age.
+local function unref(ev)
+  if call('HINCRBY', P .. ':refs', ev, -1) > 0 then return end
+  call('HDEL', P .. ':refs', ev)
+  if call('HEXISTS', P .. ':exp', ev) == 0 then expire(ev) end
+  call('UNLINK', key('pay', ev))
+end
+
+-- Notes where a delivery stands, if its event's status is kept: "state entry attempts status attempt-ids…".
+local function note(ev, sub, copy, state, entry, attempts, status, attempt)
+  local evs, field = key('evs', ev), sub .. '#' .. copy
+  if call('EXISTS', evs) == 0 then return end
+  local ids = {}
+  for id in (call('HGET', evs, field) or ''):gmatch('%d+%-%d+') do ids[#ids + 1] = id end
+  table.remove(ids, 1)
+  if attempt then ids[#ids + 1] = attempt end
+  if #ids > ATTEMPTS_KEPT then table.remove(ids, 1) end
+  call('HSET', evs, field, table.concat({ state, entry, attempts, status, unpack(ids) }, ' '))
+end
+
+-- Drops the oldest dead letter of a subscription that keeps more than it may, and counts it.
+local function dropOldest(sub)
+  local dead = key('dead', sub)
+  local oldest = call('XRANGE', dead, '-', '+', 'COUNT', 1)[1]
+  local f = fields(oldest)
+  note(f.e, sub, f.c, 'c', oldest[1], f.n, f.ls)
+  call('XDEL', dead, oldest[1])
+  unref(f.e)
+  call('HINCRBY', P .. ':cnt', 'dropped', 1)
+end
+
+-- Keeps a delivery as a dead letter; its reference to the event moves along.
+-- letter: ev copy type attempts why status error entry (its id on the delivery stream) attempt (of the log, or nil)
+local function bury(sub, letter, limit)
+  local dead = key('dead', sub)
+  local id = call('XADD', dead, '*', 'e', letter.ev, 'c', letter.copy, 't', letter.type, 'n', letter.attempts, 'why', letter.why,
+    'ls', letter.status, 'le', letter.error, 'at', letter.entry:match('^%d+'))
+  call('HINCRBY', key('rt', sub), 'ko', 1)
+  call('ZADD', P .. ':deadidx', 'NX', now, sub)
+  call('ZADD', key('tdead', call('HGET', key('rt', sub), 'tn') or ''), now, sub)
+  note(letter.ev, sub, letter.copy, 'd', id, letter.attempts, letter.status, letter.attempt)
+  if call('XLEN', dead) > limit then dropOldest(sub) end
+end
+
+-- Forgets that a dead stream is there once it is empty.
+local function tidyDead(sub)
+  local oldest = call('XRANGE', key('dead', sub), '-', '+', 'COUNT', 1)[1]
+  if oldest then call('ZADD', P .. ':deadidx', oldest[1]:match('^%d+'), sub) return end
+  call('UNLINK', key('dead', sub))
+  call('ZREM', P .. ':deadidx', sub)
+  call('ZREM', key('tdead', call('HGET', key('rt', sub), 'tn') or ''), sub)
+end
+
+-- Forgets all that says who holds an entry.
+local function forget(sub, id)
+  call('ZREM', key('inf', sub), id)
+  call('ZREM', key('rty', sub), id)
+  call('HDEL', key('tok', sub), id, id .. '#')
+end

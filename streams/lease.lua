@@ -1,0 +1,107 @@
+#!lua flags=allow-oom
+-- Hands out deliveries that are due: abandoned ones, then retries, then new ones, within each subscription's limits.
+-- ARGV 2 subscriptions looked at, at most  3 entries, at most  4 ms of a lease  5 random part of the token  6 dead letter limit
+-- Returns {now, next due or "", token, entries}: an entry is 7 values: sub, config version, id, its count in the pending
+-- list, its fields, leases lost in a row, 1 if the rate limit counted it
+local LOST_AT_MOST = 6
+local room, leaseMs, maxDead = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
+local token = string.format('%.0f-%s', now, ARGV[5])
+local taken = {}
+
+local function take(sub, r, entry, made, lost)
+  for _, value in ipairs({ sub, r.v, entry[1], made, entry[2], lost, r.interval > 0 and 1 or 0 }) do taken[#taken + 1] = value end
+end
+
+local function made(dlv, id)
+  local pending = call('XPENDING', dlv, 'senders', id, id, 1)[1]
+  return pending and pending[4] or 1
+end
+
+-- An abandoned entry keeps its count: a crash of ours is not the receiver's failure. One that outlives too many senders dies.
+local function reclaim(sub, r, id)
+  local dlv = key('dlv', sub)
+  local times = made(dlv, id)
+  local lost = call('HINCRBY', key('tok', sub), id .. '#', 1)
+  local entry = call('XCLAIM', dlv, 'senders', 's', 0, id, 'RETRYCOUNT', times)[1]
+  if entry and lost < LOST_AT_MOST then take(sub, r, entry, times, lost) return true end
+  if entry then
+    local f = fields(entry)
+    bury(sub, { ev = f.e, copy = f.c or 0, type = '', attempts = times + (f.a or 0), why = 'lease_lost', status = 0,
+      error = 'sender after sender stopped while it held this delivery', entry = id }, maxDead)
+    call('XACK', dlv, 'senders', id)
+    call('XDEL', dlv, id)
+  end
+  forget(sub, id)
+  return false
+end
+
+local function retry(sub, r, id)
+  local dlv = key('dlv', sub)
+  local entry = call('XCLAIM', dlv, 'senders', 's', 0, id)[1]
+  if not entry then forget(sub, id) return false end
+  take(sub, r, entry, made(dlv, id), 0)
+  return true
+end
+
+-- What may be leased, n at most: abandoned ids, ids whose retry is due, how many new entries.
+local function candidates(sub, r, n)
+  local inf, rty = key('inf', sub), key('rty', sub)
+  if r.fifo then
+    local head = call('XPENDING', key('dlv', sub), 'senders', '-', '+', 1)[1]
+    if not head then return {}, {}, 1 end
+    local lease, due = call('ZSCORE', inf, head[1]), call('ZSCORE', rty, head[1])
+    if lease then return tonumber(lease) <= now and { head[1] } or {}, {}, 0 end
+    return {}, (not due or tonumber(due) <= now) and { head[1] } or {}, 0
+  end
+  local abandoned, retries = call('ZRANGEBYSCORE', inf, '-inf', now, 'LIMIT', 0, n), {}
+  if #abandoned < n then retries = call('ZRANGEBYSCORE', rty, '-inf', now, 'LIMIT', 0, n - #abandoned) end
+  return abandoned, retries, n - #abandoned - #retries
+end
+
+local function lease(sub, r)
+  local inf, n = key('inf', sub), 0
+  if gate(r) <= now then n = math.min(cap(r) - call('ZCOUNT', inf, '(' .. now, '+inf'), room, tokens(r)) end
+  local leases, tokensHeld, retried = {}, {}, {}
+  local function hold(id)
+    leases[#leases + 1], leases[#leases + 2] = now + leaseMs, id
+    tokensHeld[#tokensHeld + 1], tokensHeld[#tokensHeld + 2] = id, token
+  end
+  if n > 0 then
+    local abandoned, retries, new = candidates(sub, r, n)
+    for _, id in ipairs(abandoned) do if reclaim(sub, r, id) then hold(id) end end
+    for _, id in ipairs(retries) do if retry(sub, r, id) then hold(id) retried[#retried + 1] = id end end
+    local read = new > 0 and call('XREADGROUP', 'GROUP', 'senders', 's', 'COUNT', new, 'STREAMS', key('dlv', sub), '>')
+    for _, entry in ipairs(read and read[1][2] or {}) do take(sub, r, entry, 1, 0) hold(entry[1]) end
+  end
+  local got = #leases / 2
+  if got > 0 then
+    call('ZADD', inf, unpack(leases))
+    call('HSET', key('tok', sub), unpack(tokensHeld))
+    if #retried > 0 then call('ZREM', key('rty', sub), unpack(retried)) end
+    if r.interval > 0 then
+      r.tat = math.max(r.tat, now) + got * r.interval
+      call('HSET', key('rt', sub), 'tat', r.tat)
+    end
+    room = room - got
+  end
+  -- Whatever it looked at and took nothing from is due later, so that no subscription can be looked at without end.
+  plan(sub, r, got == 0 and now + 1)
+end
+
+for _, sub in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+  if room <= 0 then break end
+  local r = load(sub)
+  if not r or r.st ~= 'a' then
+    call('ZREM', KEYS[1], sub)
+  else
+    local ok, err = pcall(lease, sub, r)
+    if not ok then
+      local text = type(err) == 'table' and err.err or tostring(err)
+      if not text:find('NOGROUP', 1, true) then return redis.error_reply(text) end
+      call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
+      plan(sub, r)
+    end
+  end
+end
+if #taken == 0 then call('SET', P .. ':asleep', 1, 'PX', 7000) end
+return { now, call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or '', token, taken }

@@ -1,0 +1,55 @@
+#!lua
+-- Appends events to the log of one shard, each once. Refused when memory is short, before any write.
+-- ARGV 2 call id  3 ms that a key is remembered  4 events (MessagePack, each an array: nonce, type, tenant, ts, body,
+--        conversation id, to, hash of the key, hash of type and body, id at the source, fault; "" for what is absent)
+--      5 source or ""  6 its ids whose acknowledgement is confirmed (MessagePack)
+-- An event with a fault could not be read: its body is the raw fields, and it is kept as a dead letter.
+-- Returns MessagePack, one array an event: "ok" ev nonce | "same" ev nonce | "conflict" | "moved" | "bad" id
+-- Errors: FULL while the janitor keeps the gate closed.
+local callKey, source = key('call', ARGV[2]), ARGV[5]
+local kept = call('GET', callKey)
+if kept then return kept end
+if call('HGET', P .. ':meta', 'gate') == '1' then return redis.error_reply('FULL Redis is near its memory limit') end
+
+local moving = key('mv', source)
+
+local function bad(tenant, why, raw)
+  return { 'bad', call('XADD', P .. ':deadev', '*', 'tn', tenant, 'why', why, 'raw', raw) }
+end
+
+local function append(nonce, type, tenant, ts, body, conversation, to)
+  local event = { 'i', nonce, 'v', call('HGET', P .. ':cfgv', tenant) or '0-0', 't', type, 'tn', tenant, 'ts', ts, 'b', body }
+  if ts == '' then event[10] = now end
+  if conversation ~= '' then event[#event + 1], event[#event + 2] = 'cv', conversation end
+  if to ~= '' then event[#event + 1], event[#event + 2] = 'to', to end
+  return call('XADD', P .. ':events', '*', unpack(event))
+end
+
+local function publish(event)
+  local nonce, type, tenant, ts, body, conversation, to, idem, same, inId, fault = unpack(event, 1, 11)
+  if inId ~= '' and call('ZSCORE', moving, inId) then return { 'moved' } end
+  if inId ~= '' then call('ZADD', moving, now, inId) end
+  if fault ~= '' then return bad(tenant, fault, body) end
+  local idemKey = idem ~= '' and key('idem', tenant .. ':' .. idem)
+  local before = idemKey and call('GET', idemKey)
+  if before then
+    local ev, itsNonce, itsSame = before:match('^(%S+) (%S+) (%S+)$')
+    if itsSame == same then return { 'same', ev, itsNonce } end
+    if inId == '' then return { 'conflict' } end
+    return bad(tenant, 'idempotency_conflict: the same key came before with another type or data', body)
+  end
+  local ev = append(nonce, type, tenant, ts, body, conversation, to)
+  if idemKey then call('SET', idemKey, ev .. ' ' .. nonce .. ' ' .. same, 'PX', ARGV[3]) end
+  return { 'ok', ev, nonce }
+end
+
+local results = {}
+for i, event in ipairs(cmsgpack.unpack(ARGV[4])) do results[i] = publish(event) end
+if source ~= '' then
+  local acked = cmsgpack.unpack(ARGV[6])
+  if #acked > 0 then call('ZREM', moving, unpack(acked)) end
+  call('ZREMRANGEBYSCORE', moving, '-inf', now - 3600000)
+end
+local answer = cmsgpack.pack(results)
+call('SET', callKey, answer, 'PX', 60000)
+return answer

@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- Checks the references of events that are older than an hour against what their status says, and mends the count.
+-- ARGV 2 cursor, "0" at first  3 events a page
+-- Returns {next cursor, mended}
+local refs, mended = P .. ':refs', 0
+local reply = call('HSCAN', refs, ARGV[2], 'COUNT', ARGV[3])
+
+-- Entries that are there, of those the status calls pending or dead; nil where it does not know them all.
+local function entries(ev)
+  local status, found = call('HGETALL', key('evs', ev)), 0
+  for i = 1, #status, 2 do
+    if status[i] == 'n' then
+      if tonumber(status[i + 1]) > TRACKED_TARGETS then return nil end
+    else
+      local state, id = status[i + 1]:match('^(%a) (%S+)')
+      local stream = state == 'p' and 'dlv' or state == 'd' and 'dead'
+      if stream and #call('XRANGE', key(stream, status[i]:match('^(.*)#')), id, id) > 0 then found = found + 1 end
+    end
+  end
+  return #status > 0 and found or nil
+end
+
+for i = 1, #reply[2], 2 do
+  local ev, counted = reply[2][i], tonumber(reply[2][i + 1])
+  if now - tonumber(ev:match('^%d+')) > 3600000 and call('HEXISTS', P .. ':exp', ev) == 0 then
+    local found = entries(ev)
+    if found and found ~= counted then
+      call('HSET', refs, ev, found + 1)
+      unref(ev)
+      mended = mended + 1
+    end
+  end
+end
+return { reply[1], mended }

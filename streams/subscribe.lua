@@ -1,0 +1,24 @@
+#!lua
+-- Creates a subscription, or changes it. Refused when memory is short, before any write.
+-- ARGV 2 sub  3 tenant  4 record (JSON)  5 version expected, "" to create  6 requests at once  7 ms between sends or 0
+--      8 sends in a burst  9 1 for FIFO  10 1 to let waiting deliveries go at once (the address changed)
+-- Returns the new version | "" where it is gone, was changed meanwhile, or is there already
+local sub, tenant, expected = ARGV[2], ARGV[3], ARGV[5]
+local rt = key('rt', sub)
+local st, v = unpack(call('HMGET', rt, 'st', 'v'))
+if expected == '' and st or expected ~= '' and (not st or st == 'd' or v ~= expected) then return '' end
+
+local version = call('XADD', P .. ':cfglog', 'MAXLEN', '~', 10000, '*', 's', sub)
+call('SET', key('sub', sub), ARGV[4])
+if expected == '' then
+  call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
+  call('HSET', rt, 'st', 'a', 'since', now, 'tat', 0)
+  call('ZADD', P .. ':subs', 0, sub)
+  call('ZADD', key('tsubs', tenant), 0, sub)
+end
+call('HSET', rt, 'tn', tenant, 'cap', ARGV[6], 'T', ARGV[7], 'B', ARGV[8], 'fifo', ARGV[9], 'v', version)
+if ARGV[10] == '1' then call('HSET', rt, 'cf', 0, 'cfat', 0, 'hold', 0, 'ra', 0) end
+call('HSET', P .. ':cfgv', tenant, version)
+plan(sub)
+ring()
+return version

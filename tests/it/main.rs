@@ -1,3 +1,5 @@
 //! The one integration test binary: a module for each thing the program does.
 
 mod embedded;
+mod post;
+mod support;

@@ -1,0 +1,211 @@
+//! One POST: the only HTTP request that leaves the engine.
+//!
+//! It follows no redirect, takes no proxy from the environment, connects to no address that the rules forbid, reads no
+//! more of an answer than it may and takes no longer than it is given. It never fails by itself: what went wrong is
+//! part of the answer.
+
+mod failure;
+mod resolve;
+mod tls;
+mod watch;
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context;
+use bytes::{Bytes, BytesMut};
+use reqwest::{
+    Client, Method,
+    dns::Resolve,
+    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT},
+    redirect, retry,
+};
+use url::Url;
+
+use self::{
+    failure::Target,
+    resolve::{CheckedNames, SystemNames},
+    watch::{Watch, WatchLayer},
+};
+use crate::domain::{
+    address::AddressRules,
+    attempt::{Answer, Failure, FailureKind, Response, Timings},
+    outcome,
+};
+
+/// Below the 5 s after which common servers close a kept connection: a request that meets the close would fail.
+const MAX_IDLE: Duration = Duration::from_secs(4);
+/// So that a connection whose other end is gone is found out.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+/// What is read past the part of a body that is kept, so that the connection can be kept too.
+const DRAIN_MAX_BYTES: usize = 64 * 1024;
+const DRAIN_MAX: Duration = Duration::from_millis(250);
+/// What is kept of an answer's headers.
+const HEADERS_KEPT: usize = 64;
+const HEADER_VALUE_KEPT_BYTES: usize = 1024;
+
+const OUR_USER_AGENT: &str = concat!("posthaste/", env!("CARGO_PKG_VERSION"));
+
+/// What every request is bound by.
+pub struct PostConfig {
+    pub rules: AddressRules,
+    /// The first bytes of a body that are kept.
+    pub response_keep_bytes: usize,
+    /// PEM, certificate authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Connections kept open to one host while nothing is sent, at most.
+    pub max_idle_per_host: usize,
+}
+
+/// Sends requests, over connections it keeps. A clone shares them.
+#[derive(Clone)]
+pub struct Post {
+    client: Client,
+    rules: Arc<AddressRules>,
+    response_keep_bytes: usize,
+}
+
+/// A request to send.
+pub struct Request {
+    pub url: Url,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Request {
+    /// A request with `Content-Type` and `User-Agent` added where `headers` has none.
+    pub fn new(url: Url, mut headers: HeaderMap, body: Bytes) -> Self {
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(OUR_USER_AGENT));
+        Self { url, headers, body }
+    }
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Posted {
+    pub answer: Answer,
+    /// Until the answer was read, or the failure known.
+    pub response_time: Duration,
+    pub timings: Timings,
+}
+
+impl Post {
+    /// # Errors
+    /// When `ca_file` cannot be used.
+    pub fn new(config: PostConfig) -> anyhow::Result<Self> {
+        Self::with_names(config, Arc::new(SystemNames))
+    }
+
+    /// With names resolved by `names` instead of the system; its answers are checked all the same.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_names(config: PostConfig, names: Arc<dyn Resolve>) -> anyhow::Result<Self> {
+        let rules = Arc::new(config.rules);
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls::client_config(config.ca_file.as_deref())?)
+            .dns_resolver(CheckedNames { names, rules: Arc::clone(&rules) })
+            .connector_layer(WatchLayer)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .no_proxy()
+            .http1_only()
+            .pool_idle_timeout(MAX_IDLE)
+            .pool_max_idle_per_host(config.max_idle_per_host)
+            .tcp_keepalive(TCP_KEEPALIVE)
+            .build()
+            .context("the HTTP client cannot be set up")?;
+        Ok(Self { client, rules, response_keep_bytes: config.response_keep_bytes })
+    }
+
+    /// Sends `request`. `timeout` is for all of it: from the name to the last byte of the body that is kept.
+    pub async fn send(&self, request: Request, timeout: Duration) -> Posted {
+        let watch = Watch::start();
+        // Once more: the rules may be others than when the URL was taken, and no name is resolved, nor checked then,
+        // where an address stands in its place.
+        let answer = match self.rules.check_url(request.url.as_str()) {
+            Ok(_) => self.exchange(request, timeout, &watch).await,
+            Err(refused) => Err(Failure { kind: FailureKind::BlockedAddress, text: refused.problem }),
+        };
+        let (answer, rest) = match answer {
+            Ok((response, rest)) => (Answer::Response(response), rest),
+            Err(failure) => (Answer::Failure(failure), None),
+        };
+        let posted = Posted { answer, response_time: watch.elapsed(), timings: watch.timings() };
+        if let Some(rest) = rest {
+            drain(rest, DRAIN_MAX.min(timeout.saturating_sub(posted.response_time))).await;
+        }
+        posted
+    }
+
+    async fn exchange(
+        &self,
+        request: Request,
+        timeout: Duration,
+        watch: &Arc<Watch>,
+    ) -> Result<(Response, Option<Rest>), Failure> {
+        let url = request.url.clone();
+        let target = Target::of(&url);
+        match tokio::time::timeout(timeout, watch.over(self.answer(request, watch))).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failure::of_error(&error, watch.phase(), &target)),
+            Err(_) => Err(failure::of_timeout(watch.phase(), &target, timeout)),
+        }
+    }
+
+    async fn answer(&self, request: Request, watch: &Watch) -> reqwest::Result<(Response, Option<Rest>)> {
+        let Request { url, headers, body } = request;
+        let received = self.client.request(Method::POST, url).headers(headers).body(body).send().await?;
+        watch.answered(received.extensions());
+        let status = received.status().as_u16();
+        let headers = kept_headers(received.headers());
+        let retry_after_ms = retry_after_ms(received.headers());
+        let (body, rest) = read_body(received, self.response_keep_bytes).await?;
+        Ok((Response { status, headers, body, retry_after_ms }, rest))
+    }
+}
+
+/// An answer of which all that is kept was read. What goes wrong with it now is no failure.
+struct Rest(reqwest::Response);
+
+fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let shown = |value: &HeaderValue| {
+        let bytes = value.as_bytes();
+        String::from_utf8_lossy(&bytes[..bytes.len().min(HEADER_VALUE_KEPT_BYTES)]).into_owned()
+    };
+    headers.iter().take(HEADERS_KEPT).map(|(name, value)| (name.as_str().to_owned(), shown(value))).collect()
+}
+
+fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
+    outcome::parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now_ms)
+}
+
+/// The first `keep_bytes` of a body, and the rest if there may be one.
+async fn read_body(mut received: reqwest::Response, keep_bytes: usize) -> reqwest::Result<(Bytes, Option<Rest>)> {
+    let mut kept = BytesMut::new();
+    while kept.len() < keep_bytes {
+        let Some(chunk) = received.chunk().await? else { return Ok((kept.freeze(), None)) };
+        kept.extend_from_slice(&chunk[..chunk.len().min(keep_bytes - kept.len())]);
+    }
+    Ok((kept.freeze(), Some(Rest(received))))
+}
+
+/// Reads on to the end of a body if that is near, to keep the connection: the client closes one whose body was not
+/// read to its end.
+async fn drain(Rest(mut received): Rest, limit: Duration) {
+    let mut drained = 0;
+    let reading = async {
+        while drained < DRAIN_MAX_BYTES
+            && let Ok(Some(chunk)) = received.chunk().await
+        {
+            drained += chunk.len();
+        }
+    };
+    // Time that is up is as good as bytes that are: the connection is given up.
+    let _ = tokio::time::timeout(limit, reading).await;
+}

@@ -1,0 +1,3 @@
+//! What the tests run against.
+
+pub mod receiver;

@@ -19,7 +19,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use url::Url;
 
-use crate::domain::retry::Retry;
+use crate::domain::{address::AddressRules, retry::Retry};
 use layers::{Layers, Origin};
 pub use values::{RedisUrl, Secret};
 
@@ -263,6 +263,16 @@ impl Config {
             Some(networks) => networks.clone(),
             None if is_serve && self.is_local() => LOOPBACK.to_vec(),
             None => Vec::new(),
+        }
+    }
+
+    /// What may be posted to; `is_serve` as in [`Self::allowed_networks`].
+    pub fn address_rules(&self, is_serve: bool) -> AddressRules {
+        AddressRules {
+            require_https: self.targets.require_https,
+            allow_cidrs: self.allowed_networks(is_serve),
+            allow_hosts: self.targets.allow_hosts.clone(),
+            ports: self.targets.ports.clone(),
         }
     }
 

@@ -23,12 +23,17 @@
 
 pub mod backoff;
 pub mod config;
+pub mod connect;
 pub mod dispatch;
 pub mod domain;
+pub mod janitor;
 pub mod metrics;
 pub mod publish;
 pub mod redis_server;
+pub mod replay;
+pub mod roles;
 pub mod secrets;
 pub mod send;
 pub mod shutdown;
+pub mod sources;
 pub mod streams;

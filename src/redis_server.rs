@@ -64,6 +64,14 @@ pub enum StartError {
     Server(#[from] anyhow::Error),
 }
 
+/// Where the embedded Redis of `data_dir` is, for a Redis client, whether it runs or not.
+///
+/// # Errors
+/// The socket's path would be longer than the system takes: a sentence.
+pub fn url_of(data_dir: &Path) -> Result<String, String> {
+    Folder::at(data_dir)?.url()
+}
+
 /// A running private Redis. Dropped without [`stop`](Self::stop), it is stopped in the background, or killed when the
 /// runtime ends first.
 #[derive(Debug)]

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{filter::Pattern, id::SubscriptionId, retry::Retry};
+use super::{
+    event::Event,
+    filter::{Pattern, matching},
+    id::SubscriptionId,
+    retry::Retry,
+};
 
 /// A tenant's subscription, without what changes by itself (see [`State`]).
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +34,18 @@ pub struct Subscription {
     pub ingest_secret: String,
     pub created_at_ms: u64,
     pub updated_at_ms: u64,
+}
+
+impl Subscription {
+    /// Whether a replay puts this event of the log to the subscription: it is its tenant's, its filters want it, nobody
+    /// else alone was to have it, and `pattern`, if there is one, matches.
+    pub fn is_replayed(&self, event: &Event, pattern: Option<&Pattern>) -> bool {
+        let is_for_us = match event.only_for {
+            Some(only) => only == self.id,
+            None => matching(&self.events, &event.event_type).is_some(),
+        };
+        is_for_us && event.tenant == self.tenant && pattern.is_none_or(|pattern| pattern.matches(&event.event_type))
+    }
 }
 
 /// What deliveries are signed with.

@@ -77,6 +77,13 @@ impl Folder {
         Ok((Self { path }, FolderLock(file)))
     }
 
+    /// The folder as it is, for those who only want to reach the server in it.
+    pub fn at(data_dir: &Path) -> Result<Self, String> {
+        let shown = data_dir.display();
+        let path = std::path::absolute(data_dir).map_err(|error| format!("{shown} is no folder: {error}"))?;
+        Ok(Self { path: fs::canonicalize(&path).unwrap_or(path) })
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

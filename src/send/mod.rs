@@ -1,3 +1,258 @@
-//! Being written.
+//! Sending: what is due is leased, posted, and settled.
+//!
+//! A slot is taken before a delivery is: what is leased starts at once, so that none lies idle where another sender could
+//! have it. The slot comes back when Redis knows the result, so an outage of Redis stops the sending by itself.
 
+mod deliver;
+mod held;
+mod material;
 pub mod post;
+mod request;
+mod settle;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+
+use self::{
+    deliver::Deliverer,
+    held::Held,
+    material::Material,
+    post::Post,
+    settle::{Report, Settler},
+};
+use crate::{
+    backoff::Backoff,
+    shutdown::Shutdown,
+    streams::{Ending, Leased, SETTLE_AT_MOST, Settled, ShardId, Streams},
+};
+
+/// How often a shard with something due later is looked at: a hint that it is due earlier may be lost.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often a shard with nothing due is looked at.
+const LOOK_AT_IDLE_EVERY: Duration = Duration::from_secs(5);
+/// What is left of the grace for handing back what did not end in time.
+const HANDING_BACK: Duration = Duration::from_secs(1);
+const WAKES_QUEUED: usize = 4096;
+
+/// What a sender may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Requests under way at once.
+    pub max_in_flight: u32,
+    /// Past this age a delivery that fails is not tried again.
+    pub max_age: Duration,
+    /// How long requests under way may take to end after a stop.
+    pub grace: Duration,
+}
+
+/// Something falls due on a shard at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Wake {
+    shard: ShardId,
+    at: Instant,
+}
+
+impl Wake {
+    fn now(shard: ShardId) -> Self {
+        Self { shard, at: Instant::now() }
+    }
+
+    /// `due_ms` on Redis' clock, which shows `now_ms` now. Without anything due, the next look is soon enough.
+    fn at_redis_time(shard: ShardId, now_ms: u64, due_ms: Option<u64>) -> Self {
+        let wait = match due_ms {
+            Some(due_ms) => Duration::from_millis(due_ms.saturating_sub(now_ms)).min(LOOK_EVERY),
+            None => LOOK_AT_IDLE_EVERY,
+        };
+        Self { shard, at: Instant::now() + wait }
+    }
+}
+
+/// Sends until it is told to stop; then ends what is under way within the grace and hands the rest back.
+pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shutdown) {
+    let held = Arc::new(Held::default());
+    let slots = Arc::new(Semaphore::new(settings.max_in_flight as usize));
+    let (reports, reported) = mpsc::channel::<Report>(settings.max_in_flight as usize);
+    let (wakes, woken) = mpsc::channel(WAKES_QUEUED);
+
+    let mut helpers = JoinSet::new();
+    helpers.spawn(listen_for_bells(streams.clone(), wakes.clone()));
+    helpers.spawn({
+        let (held, streams) = (held.clone(), streams.clone());
+        async move { held.keep_renewed(&streams).await }
+    });
+    let settler = Settler { streams: streams.clone(), held: held.clone(), reports: reported, wakes };
+    let settler = tokio::spawn(settler.run());
+
+    let deliverer = Arc::new(Deliverer {
+        material: Material::new(streams.clone()),
+        post,
+        held: held.clone(),
+        slots: slots.clone(),
+        slot_count: settings.max_in_flight,
+        reports,
+        max_age: settings.max_age,
+        shutdown: shutdown.clone(),
+    });
+    let mut leasing = Leasing {
+        looks: vec![Instant::now(); streams.shards().len()],
+        streams: streams.clone(),
+        slots,
+        woken,
+        deliverer,
+        deliveries: JoinSet::new(),
+        backoff: Backoff::new("leasing deliveries"),
+    };
+    tokio::select! {
+        () = shutdown.stopping() => {}
+        () = leasing.run() => {}
+    }
+    let Leasing { deliveries, deliverer, .. } = leasing;
+    drop(deliverer);
+    let patience = settings.grace.saturating_sub(HANDING_BACK);
+    end(deliveries, settler, patience, &shutdown).await;
+    hand_back(&streams, &held).await;
+}
+
+/// Waits for what is under way and its settling, as long as there is patience.
+async fn end(
+    mut deliveries: JoinSet<()>,
+    settler: tokio::task::JoinHandle<()>,
+    patience: Duration,
+    shutdown: &Shutdown,
+) {
+    let abort_settler = settler.abort_handle();
+    let all = async {
+        while deliveries.join_next().await.is_some() {}
+        // It ends with the last of those who report to it.
+        drop(settler.await);
+    };
+    tokio::select! {
+        () = all => {}
+        () = tokio::time::sleep(patience) => {}
+        () = shutdown.aborted() => {}
+    }
+    abort_settler.abort();
+    deliveries.shutdown().await;
+}
+
+/// Hands back what did not end in time, so that others need not wait for the leases to run out.
+async fn hand_back(streams: &Streams, held: &Held) {
+    for (shard, leases) in held.by_shard() {
+        let released: Vec<Settled> = leases
+            .into_iter()
+            .map(|lease| Settled { lease, ending: Ending::Released, event_type: String::new() })
+            .collect();
+        for batch in released.chunks(SETTLE_AT_MOST) {
+            if let Err(error) = streams.settle(shard, batch).await {
+                tracing::warn!(%error, deliveries = batch.len(), "could not hand deliveries back: they are sent once their leases run out");
+                return;
+            }
+        }
+    }
+}
+
+/// Passes on hints that something fell due on a shard. Without them the looks at intervals remain.
+async fn listen_for_bells(streams: Streams, wakes: mpsc::Sender<Wake>) {
+    let mut backoff = Backoff::new("listening for what falls due");
+    loop {
+        match streams.bells().await {
+            Ok(mut bells) => {
+                backoff.recovered();
+                while let Some(shard) = bells.next().await {
+                    // A full queue means that the leasing loop is awake.
+                    let _ = wakes.try_send(Wake::now(shard));
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => backoff.pause(&error).await,
+        }
+    }
+}
+
+/// Leases what is due whenever there are slots.
+struct Leasing {
+    streams: Streams,
+    slots: Arc<Semaphore>,
+    /// When each shard is looked at next.
+    looks: Vec<Instant>,
+    woken: mpsc::Receiver<Wake>,
+    deliverer: Arc<Deliverer>,
+    deliveries: JoinSet<()>,
+    backoff: Backoff,
+}
+
+impl Leasing {
+    async fn run(&mut self) {
+        loop {
+            let due = self.next_due().await;
+            let room = self.room().await;
+            let shards = &due[..due.len().min(room)];
+            let leased = join_all(shards.iter().map(|shard| self.streams.lease(*shard, room / shards.len()))).await;
+            let mut failure = None;
+            for (shard, leased) in shards.iter().zip(leased) {
+                match leased {
+                    Ok(leased) => self.take(*shard, leased).await,
+                    Err(error) => failure = Some(error),
+                }
+            }
+            match failure {
+                Some(error) => self.backoff.pause(&error).await,
+                None => self.backoff.recovered(),
+            }
+            while self.deliveries.try_join_next().is_some() {}
+        }
+    }
+
+    /// Waits until some shard is to be looked at; those that have waited longest come first.
+    async fn next_due(&mut self) -> Vec<ShardId> {
+        loop {
+            while let Ok(wake) = self.woken.try_recv() {
+                self.note(wake);
+            }
+            let now = Instant::now();
+            let mut due: Vec<ShardId> =
+                self.streams.shards().filter(|shard| self.looks[usize::from(*shard)] <= now).collect();
+            if !due.is_empty() {
+                due.sort_by_key(|shard| self.looks[usize::from(*shard)]);
+                return due;
+            }
+            let next = self.looks.iter().min().copied().unwrap_or(now + LOOK_EVERY);
+            tokio::select! {
+                () = tokio::time::sleep_until(next.into()) => {}
+                wake = self.woken.recv() => if let Some(wake) = wake { self.note(wake) },
+            }
+        }
+    }
+
+    fn note(&mut self, wake: Wake) {
+        let look = &mut self.looks[usize::from(wake.shard)];
+        *look = (*look).min(wake.at);
+    }
+
+    /// Waits for a free slot, and says how many there are. Only this loop takes them singly, so they stay.
+    async fn room(&self) -> usize {
+        // The semaphore is never closed.
+        drop(self.slots.acquire().await);
+        self.slots.available_permits().max(1)
+    }
+
+    async fn take(&mut self, shard: ShardId, leased: Leased) {
+        self.looks[usize::from(shard)] = Wake::at_redis_time(shard, leased.now_ms, leased.next_due_ms).at;
+        let mut with_slots = Vec::with_capacity(leased.leases.len());
+        for lease in leased.leases {
+            let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
+            with_slots.push((lease, slot));
+        }
+        if !with_slots.is_empty() {
+            self.deliveries.spawn(self.deliverer.clone().deliver_all(with_slots));
+        }
+    }
+}

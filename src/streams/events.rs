@@ -380,6 +380,16 @@ pub enum LogEntry {
     Unreadable(StreamId),
 }
 
+impl LogEntry {
+    /// Its place.
+    pub fn at(&self) -> StreamId {
+        match self {
+            Self::Event(event) => event.id.at,
+            Self::Unreadable(at) => *at,
+        }
+    }
+}
+
 fn log_entry(shard: ShardId, found: &redis::streams::StreamId) -> Result<LogEntry> {
     let at = entry::place(found)?;
     Ok(entry::event(shard, at, &found.map).map_or(LogEntry::Unreadable(at), LogEntry::Event))

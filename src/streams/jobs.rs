@@ -82,18 +82,23 @@ impl Streams {
         self.0.connections.run_all(&pipeline).await
     }
 
-    /// The replays of a shard that are not done.
-    pub async fn running_jobs(&self, shard: ShardId) -> Result<Vec<Job>> {
-        let ids: Vec<String> =
-            self.0.connections.run(redis::cmd("SMEMBERS").arg(self.keys().of(shard, "jobs"))).await?;
-        let mut jobs = Vec::with_capacity(ids.len());
-        for id in ids {
-            match self.job(shard, &id).await? {
-                Some(job) => jobs.push(job),
-                None => self.0.connections.run(redis::cmd("SREM").arg(self.keys().of(shard, "jobs")).arg(&id)).await?,
-            }
+    /// The names of the replays of some shards (all on one server) that are not done.
+    pub async fn running_jobs(&self, shards: &[ShardId]) -> Result<Vec<(ShardId, String)>> {
+        if shards.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(jobs)
+        let mut pipeline = redis::pipe();
+        for shard in shards {
+            pipeline.cmd("SMEMBERS").arg(self.keys().of(*shard, "jobs"));
+        }
+        let names: Vec<Vec<String>> = self.0.connections.run_all(&pipeline).await?;
+        let pairs = shards.iter().zip(names).flat_map(|(shard, names)| names.into_iter().map(|name| (*shard, name)));
+        Ok(pairs.collect())
+    }
+
+    /// Forgets the name of a replay that is not there.
+    pub async fn forget_job(&self, shard: ShardId, id: &str) -> Result<()> {
+        self.0.connections.run(redis::cmd("SREM").arg(self.keys().of(shard, "jobs")).arg(id)).await
     }
 
     /// One replay; `None` a day after its end.

@@ -16,10 +16,12 @@ pub struct ServerReport {
     pub used_memory_bytes: u64,
     /// 0 where there is no limit.
     pub max_memory_bytes: u64,
-    /// What could lose data or stop the work, each with its remedy; empty where nothing is wrong.
-    pub problems: Vec<String>,
-    /// Of those, the ones that no setting of ours can excuse.
+    /// What makes it unfit, each with its remedy.
     pub faults: Vec<String>,
+    /// What can lose accepted events in a crash, each with its remedy.
+    pub losses: Vec<String>,
+    /// What else had better be changed.
+    pub advice: Vec<String>,
 }
 
 impl Streams {
@@ -38,14 +40,15 @@ impl Streams {
             version: version.copied().unwrap_or("?").to_owned(),
             used_memory_bytes: number("used_memory"),
             max_memory_bytes: number("maxmemory"),
-            problems: Vec::new(),
             faults: Vec::new(),
+            losses: Vec::new(),
+            advice: Vec::new(),
         };
         report.check_version();
         report.check_memory(info.get("maxmemory_policy").copied().unwrap_or_default());
         match self.settings().await {
             Some(settings) => report.check_persistence(&settings),
-            None => report.problems.push(
+            None => report.losses.push(
                 "CONFIG GET is not allowed, so nobody can tell whether a crash of Redis loses events: appendonly must be yes \
                  and appendfsync always"
                     .to_owned(),
@@ -93,10 +96,10 @@ impl ServerReport {
                 "maxmemory-policy is {policy}, which throws events away when memory is short: set it to noeviction"
             ));
         } else if policy != "noeviction" {
-            self.problems.push(format!("maxmemory-policy is {policy}: set it to noeviction before maxmemory is set"));
+            self.advice.push(format!("maxmemory-policy is {policy}: set it to noeviction before maxmemory is set"));
         }
         if self.max_memory_bytes == 0 {
-            self.problems.push(
+            self.advice.push(
                 "maxmemory is not set: when memory runs out the system kills Redis instead of publishing being refused"
                     .to_owned(),
             );
@@ -106,26 +109,26 @@ impl ServerReport {
     fn check_persistence(&mut self, settings: &HashMap<String, String>) {
         let is = |name: &str, wanted: &str| settings.get(name).is_none_or(|value| value == wanted);
         if !is("appendonly", "yes") {
-            self.problems.push(
+            self.losses.push(
                 "appendonly is no: a restart of Redis loses every event since its last snapshot; set it to yes"
                     .to_owned(),
             );
             return;
         }
         if !is("appendfsync", "always") {
-            self.problems.push(
+            self.losses.push(
                 "appendfsync is not always: a crash of the machine can lose up to two seconds of accepted events; set it to always"
                     .to_owned(),
             );
         }
         if !is("no-appendfsync-on-rewrite", "no") {
-            self.problems.push(
+            self.losses.push(
                 "no-appendfsync-on-rewrite is yes: accepted events can be lost during a rewrite; set it to no"
                     .to_owned(),
             );
         }
         if !is("aof-load-truncated", "yes") {
-            self.problems
+            self.losses
                 .push("aof-load-truncated is no: after a crash Redis may refuse to start; set it to yes".to_owned());
         }
     }

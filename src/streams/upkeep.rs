@@ -212,6 +212,24 @@ impl Streams {
         self.0.connections.run_all(&pipeline).await
     }
 
+    /// Subscriptions whose oldest delivery was queued before `before_ms`, up to `count`.
+    pub async fn subscriptions_behind(
+        &self,
+        shard: ShardId,
+        before_ms: u64,
+        count: usize,
+    ) -> Result<Vec<SubscriptionId>> {
+        let mut command = redis::cmd("ZRANGEBYSCORE");
+        command.arg(self.keys().of(shard, "old")).arg("-inf").arg(format!("({before_ms}"));
+        let ids: Vec<String> = self.0.connections.run(command.arg("LIMIT").arg(0).arg(count)).await?;
+        ids.iter().map(|id| id.parse().map_err(|_| unreadable("a subscription's id"))).collect()
+    }
+
+    /// Entries of a stream of this shard.
+    pub async fn stream_length(&self, shard: ShardId, name: &str) -> Result<u64> {
+        self.0.connections.run(redis::cmd("XLEN").arg(self.keys().of(shard, name))).await
+    }
+
     /// Checks all keys of a subscription against each other and mends them; says how much was mended.
     pub async fn audit(&self, subscription: SubscriptionId) -> Result<u64> {
         let (mut cursor, mut mended) = (String::new(), 0);

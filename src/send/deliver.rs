@@ -1,0 +1,193 @@
+//! One delivery in hand: posted, and what became of it decided.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinSet,
+};
+
+use super::{
+    held::Held,
+    material::{Found, Material},
+    post::{Post, Posted},
+    request::Target,
+    settle::Report,
+};
+use crate::{
+    backoff::Backoff,
+    domain::{attempt::Attempt, event::Event, outcome, outcome::Outcome, outcome::Reason},
+    metrics,
+    shutdown::Shutdown,
+    streams::{Ending, Lease, START_WITHIN_MS, Settled},
+};
+
+/// Past its request's timeout a lease is not renewed any more: the task hangs.
+const GRACE_PAST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest timeout that a subscription may have.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// A delivery that outlived so many senders in a row is sent alone: if it is what stops them, it stops no other.
+const ALONE_FROM: u32 = 3;
+
+/// What all deliveries of a sender share.
+pub struct Deliverer {
+    pub material: Material,
+    pub post: Post,
+    pub held: Arc<Held>,
+    pub slots: Arc<Semaphore>,
+    /// How many slots there are.
+    pub slot_count: u32,
+    pub reports: mpsc::Sender<Report>,
+    pub max_age: Duration,
+    pub shutdown: Shutdown,
+}
+
+/// Unix milliseconds on our clock.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+impl Deliverer {
+    /// Delivers the leases of one call, each with its slot.
+    pub async fn deliver_all(self: Arc<Self>, leases: Vec<(Lease, OwnedSemaphorePermit)>) {
+        let found = self.find(&leases).await;
+        let mut deliveries = JoinSet::new();
+        for (lease, slot) in leases {
+            let target = found.as_ref().and_then(|found| found.targets.get(&lease.subscription).cloned());
+            let event = found.as_ref().and_then(|found| found.events.get(&lease.event).cloned());
+            let is_found = found.is_some();
+            deliveries.spawn(self.clone().deliver(lease, target, event, is_found, slot));
+        }
+        while let Some(joined) = deliveries.join_next().await {
+            if let Err(error) = joined {
+                tracing::error!(%error, "a delivery's task failed: another sender takes it over");
+            }
+        }
+    }
+
+    /// What the leases are made of; `None` when it must stop before Redis has said it.
+    async fn find(&self, leases: &[(Lease, OwnedSemaphorePermit)]) -> Option<Found> {
+        let leases: Vec<Lease> = leases.iter().map(|(lease, _)| lease.clone()).collect();
+        for lease in &leases {
+            self.held.insert(lease, lease.since + LONGEST_TIMEOUT + GRACE_PAST_TIMEOUT);
+        }
+        metrics::in_flight(self.held.count());
+        let shard = leases.first()?.subscription.shard;
+        let mut backoff = Backoff::new("reading what is to be sent");
+        loop {
+            match self.material.find(shard, &leases).await {
+                Ok(found) => {
+                    backoff.recovered();
+                    return Some(found);
+                }
+                Err(error) => tokio::select! {
+                    () = backoff.pause(&error) => {}
+                    () = self.shutdown.stopping() => return None,
+                },
+            }
+        }
+    }
+
+    async fn deliver(
+        self: Arc<Self>,
+        lease: Lease,
+        target: Option<Arc<Target>>,
+        event: Option<Arc<Event>>,
+        is_found: bool,
+        slot: OwnedSemaphorePermit,
+    ) {
+        let Some(slot) = self.slot_for(&lease, slot).await else { return };
+        let event_type = event.as_ref().map(|event| event.event_type.clone()).unwrap_or_default();
+        let published_ms = event.as_ref().map_or(0, |event| event.id.at.ms);
+        let ending = match (target, event) {
+            _ if self.must_go_back(&lease) || !is_found => Ending::Released,
+            // The subscription was deleted meanwhile: its purge clears the rest.
+            (None, _) => Ending::Released,
+            (Some(_), None) => {
+                tracing::error!(delivery = %lease.delivery(), "the event of this delivery is nowhere: a defect, or lost data");
+                Ending::Failed { reason: Reason::BodyMissing, error: "the event is not in Redis any more".to_owned() }
+            }
+            (Some(target), Some(event)) => self.attempt(&lease, &target, &event).await,
+        };
+        let end_to_end = Duration::from_millis(now_ms().saturating_sub(published_ms));
+        let report = Report { settled: Settled { lease, ending, event_type }, end_to_end, slot };
+        if self.reports.send(report).await.is_err() {
+            tracing::debug!("the sender has ended: the lease of this delivery runs out");
+        }
+    }
+
+    /// Its own slot; or, for one that may be what stops senders, all of them.
+    async fn slot_for(&self, lease: &Lease, slot: OwnedSemaphorePermit) -> Option<OwnedSemaphorePermit> {
+        if lease.leases_lost > 0 {
+            metrics::lease_lost();
+        }
+        if lease.leases_lost < ALONE_FROM {
+            return Some(slot);
+        }
+        tracing::warn!(delivery = %lease.delivery(), leases_lost = lease.leases_lost, "sent alone: senders stopped while they held it");
+        drop(slot);
+        self.slots.clone().acquire_many_owned(self.slot_count).await.ok()
+    }
+
+    fn must_go_back(&self, lease: &Lease) -> bool {
+        self.shutdown.is_stopping()
+            || lease.is_rate_limited && lease.since.elapsed() > Duration::from_millis(START_WITHIN_MS)
+    }
+
+    async fn attempt(&self, lease: &Lease, target: &Target, event: &Event) -> Ending {
+        let timeout = Duration::from_secs(target.subscription.timeout_seconds.into());
+        self.held.insert(lease, Instant::now() + timeout + GRACE_PAST_TIMEOUT);
+        let at_ms = now_ms();
+        let (request, request_headers) = target.request(event, lease, at_ms);
+        let Posted { answer, response_time, timings } = self.post.send(request, timeout).await;
+        let attempt = Attempt {
+            event: event.id,
+            subscription: lease.subscription,
+            copy: lease.copy,
+            tenant: event.tenant.clone(),
+            event_type: event.event_type.clone(),
+            url: target.subscription.url.clone(),
+            number: lease.attempt_number(),
+            at_ms,
+            request_headers,
+            answer,
+            response_time_ms: response_time.as_secs_f64() * 1000.0,
+            timings,
+            is_late: false,
+        };
+        metrics::attempt_made(&attempt);
+        let age_ms = now_ms().saturating_sub(lease.entry.ms);
+        let jitter = rand::random_range(-1.0..=1.0);
+        let retry = &target.subscription.retry;
+        let max_age_ms = self.max_age.as_millis() as u64;
+        let outcome = outcome::decide(&attempt.answer, lease.attempt, retry, age_ms, max_age_ms, jitter);
+        log(&attempt, lease, &outcome);
+        Ending::Attempted { outcome, attempt: Box::new(attempt) }
+    }
+}
+
+fn log(attempt: &Attempt, lease: &Lease, outcome: &Outcome) {
+    let (outcome, retry_in_ms) = match outcome {
+        Outcome::Delivered => ("delivered", None),
+        Outcome::Retry { delay_ms, .. } => ("retry", Some(*delay_ms)),
+        Outcome::DeadLetter { reason, .. } => (reason.name(), None),
+        Outcome::Gone => (Reason::Gone.name(), None),
+    };
+    tracing::info!(
+        tenant = attempt.tenant,
+        webhook = %attempt.subscription,
+        event = %attempt.event,
+        delivery = %lease.delivery(),
+        event_type = attempt.event_type,
+        attempt = attempt.number,
+        status = attempt.status(),
+        error = attempt.failure_text(),
+        response_time_ms = attempt.response_time_ms as u64,
+        outcome,
+        retry_in_ms,
+        "attempt"
+    );
+}

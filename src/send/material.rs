@@ -1,0 +1,100 @@
+//! What a delivery is made of: the subscription as it stands and the event, each read once and kept a while.
+
+use std::{collections::HashMap, sync::Arc};
+
+use quick_cache::{Weighter, sync::Cache};
+
+use super::request::Target;
+use crate::{
+    domain::{
+        event::Event,
+        id::{StreamId, SubscriptionId},
+    },
+    streams::{Lease, Result, ShardId, Streams},
+};
+
+const EVENTS_KEPT: usize = 4096;
+const EVENT_BYTES_KEPT: u64 = 64 * 1024 * 1024;
+const TARGETS_KEPT: usize = 10_000;
+
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<(ShardId, StreamId), Arc<Event>> for Bytes {
+    fn weight(&self, _: &(ShardId, StreamId), event: &Arc<Event>) -> u64 {
+        event.data.len() as u64 + 256
+    }
+}
+
+/// Reads and keeps subscriptions and events.
+pub struct Material {
+    streams: Streams,
+    /// A target is as good as its version: a lease names the version it must be of.
+    targets: Cache<SubscriptionId, (StreamId, Arc<Target>)>,
+    events: Cache<(ShardId, StreamId), Arc<Event>, Bytes>,
+}
+
+/// What the leases of one call are made of; a subscription that is gone and an event that is nowhere are missing.
+pub struct Found {
+    pub targets: HashMap<SubscriptionId, Arc<Target>>,
+    pub events: HashMap<StreamId, Arc<Event>>,
+}
+
+impl Material {
+    pub fn new(streams: Streams) -> Self {
+        Self {
+            streams,
+            targets: Cache::new(TARGETS_KEPT),
+            events: Cache::with_weighter(EVENTS_KEPT, EVENT_BYTES_KEPT, Bytes),
+        }
+    }
+
+    /// Finds what the leases of one shard are made of.
+    pub async fn find(&self, shard: ShardId, leases: &[Lease]) -> Result<Found> {
+        Ok(Found { targets: self.targets(leases).await?, events: self.events(shard, leases).await? })
+    }
+
+    async fn targets(&self, leases: &[Lease]) -> Result<HashMap<SubscriptionId, Arc<Target>>> {
+        let mut found = HashMap::new();
+        let mut missing = Vec::new();
+        for lease in leases {
+            match self.targets.get(&lease.subscription) {
+                Some((version, target)) if version == lease.version => drop(found.insert(lease.subscription, target)),
+                _ if missing.contains(&lease.subscription) => {}
+                _ => missing.push(lease.subscription),
+            }
+        }
+        for read in self.streams.subscriptions(&missing).await?.into_iter().flatten() {
+            let id = read.subscription.id;
+            match Target::new(read.subscription) {
+                Ok(target) => {
+                    let target = Arc::new(target);
+                    self.targets.insert(id, (read.version, target.clone()));
+                    found.insert(id, target);
+                }
+                Err(error) => tracing::error!(webhook = %id, %error, "the record of this webhook cannot be used"),
+            }
+        }
+        Ok(found)
+    }
+
+    async fn events(&self, shard: ShardId, leases: &[Lease]) -> Result<HashMap<StreamId, Arc<Event>>> {
+        let mut found = HashMap::new();
+        let mut missing = Vec::new();
+        for lease in leases {
+            match self.events.get(&(shard, lease.event)) {
+                Some(event) => drop(found.insert(lease.event, event)),
+                None if missing.contains(&lease.event) => {}
+                None => missing.push(lease.event),
+            }
+        }
+        for (place, read) in missing.iter().zip(self.streams.events(shard, &missing).await?) {
+            if let Some(event) = read {
+                let event = Arc::new(event);
+                self.events.insert((shard, *place), event.clone());
+                found.insert(*place, event);
+            }
+        }
+        Ok(found)
+    }
+}

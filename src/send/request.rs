@@ -1,0 +1,173 @@
+//! What is posted: the body, the headers and the signatures of one attempt (contract §4).
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use url::Url;
+
+use super::post;
+use crate::domain::{
+    Invalid,
+    event::Event,
+    signature::{SigningKeys, header},
+    subscription::{PayloadFormat, Subscription},
+    time,
+};
+use crate::streams::Lease;
+
+/// Custom headers whose values are credentials: they are sent, and not kept in the attempt log.
+const CREDENTIALS: [&str; 6] =
+    ["authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-auth-token"];
+
+/// A subscription made ready to post to.
+pub struct Target {
+    pub subscription: Subscription,
+    url: Url,
+    headers: HeaderMap,
+    keys: SigningKeys,
+    /// The keys while the secret before the last rotation signs too, and until when: Unix milliseconds.
+    overlap: Option<(SigningKeys, u64)>,
+}
+
+impl Target {
+    /// # Errors
+    /// When the subscription's record holds what its checks would have refused.
+    pub fn new(subscription: Subscription) -> Result<Self, Invalid> {
+        let url = Url::parse(&subscription.url).map_err(|error| Invalid::new("url", error.to_string()))?;
+        let secrets = &subscription.secrets;
+        let keys = SigningKeys::new(&secrets.current, None)?;
+        let overlap = match &secrets.previous {
+            Some((previous, until_ms)) => Some((SigningKeys::new(&secrets.current, Some(previous))?, *until_ms)),
+            None => None,
+        };
+        let headers = custom_headers(&subscription.headers)?;
+        Ok(Self { subscription, url, headers, keys, overlap })
+    }
+
+    fn keys_at(&self, now_ms: u64) -> &SigningKeys {
+        match &self.overlap {
+            Some((keys, until_ms)) if now_ms < *until_ms => keys,
+            _ => &self.keys,
+        }
+    }
+
+    /// The request of one attempt, and its headers as they are kept.
+    pub fn request(&self, event: &Event, lease: &Lease, now_ms: u64) -> (post::Request, Vec<(String, String)>) {
+        let body = match self.subscription.payload_format {
+            PayloadFormat::Envelope => envelope(event),
+            PayloadFormat::Raw => event.data.clone(),
+        };
+        let id = event.id.to_string();
+        let timestamp_s = now_ms / 1000;
+        let signed = self.keys_at(now_ms).headers(&id, timestamp_s, &body);
+        let ours = [
+            (header::WEBHOOK_ID, id),
+            (header::WEBHOOK_TIMESTAMP, timestamp_s.to_string()),
+            (header::WEBHOOK_SIGNATURE, signed.webhook_signature),
+            (header::HUB_SIGNATURE_256, signed.hub_signature_256.clone()),
+            (header::HUB_SIGNATURE, signed.hub_signature_256),
+            ("x-webhook-event", event.event_type.clone()),
+            ("x-event-type", event.event_type.clone()),
+            ("x-webhook-delivery", lease.delivery().to_string()),
+            ("x-webhook-attempt", lease.attempt_number().to_string()),
+        ];
+        let mut headers = self.headers.clone();
+        for (name, value) in ours {
+            // Ids, numbers, hex, base64 and event types are all header text.
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        let request = post::Request::new(self.url.clone(), headers, body);
+        let kept = request.headers.iter().map(kept_header).collect();
+        (request, kept)
+    }
+}
+
+fn custom_headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, Invalid> {
+    let wrong = |name: &str| Invalid::new("headers", format!("`{name}` cannot be sent"));
+    headers
+        .iter()
+        .map(|(name, value)| {
+            let value = HeaderValue::try_from(value).map_err(|_| wrong(name))?;
+            Ok((HeaderName::try_from(name).map_err(|_| wrong(name))?, value))
+        })
+        .collect()
+}
+
+fn kept_header((name, value): (&HeaderName, &HeaderValue)) -> (String, String) {
+    let value = if CREDENTIALS.contains(&name.as_str()) {
+        "[not kept]".to_owned()
+    } else {
+        String::from_utf8_lossy(value.as_bytes()).into_owned()
+    };
+    (name.as_str().to_owned(), value)
+}
+
+/// `{"id","type","timestamp","tenant","data"}`, the data byte for byte as published.
+fn envelope(event: &Event) -> Bytes {
+    let mut body = Vec::with_capacity(event.data.len() + 256);
+    let text = |body: &mut Vec<u8>, start: &str, value: &str| {
+        body.extend_from_slice(start.as_bytes());
+        body.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
+    };
+    text(&mut body, "{\"id\":", &event.id.to_string());
+    text(&mut body, ",\"type\":", &event.event_type);
+    text(&mut body, ",\"timestamp\":", &time::rfc3339(event.timestamp_ms));
+    text(&mut body, ",\"tenant\":", &event.tenant);
+    if let Some(conversation) = &event.conversation_id {
+        text(&mut body, ",\"conversation_id\":", conversation);
+    }
+    body.extend_from_slice(b",\"data\":");
+    body.extend_from_slice(&event.data);
+    body.push(b'}');
+    body.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{EventId, StreamId};
+
+    fn event() -> Event {
+        Event {
+            id: EventId { at: StreamId { ms: 1_790_000_000_000, seq: 0 }, shard: 1, nonce: 2 },
+            tenant: "acme".into(),
+            event_type: "message.created".into(),
+            timestamp_ms: 1_790_000_000_123,
+            data: "{ \"a\" : 1 }".into(),
+            conversation_id: None,
+            only_for: None,
+            config_version: StreamId::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_envelope_is_json_around_the_data_as_published() {
+        let body = envelope(&event());
+        let text = std::str::from_utf8(&body).expect("UTF-8");
+        assert!(text.ends_with(",\"data\":{ \"a\" : 1 }}"), "{text}");
+        let value: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(value["id"], event().id.to_string());
+        assert_eq!(value["timestamp"], "2026-09-21T14:13:20.123Z");
+        assert!(value.get("conversation_id").is_none());
+    }
+
+    #[test]
+    fn a_conversation_is_quoted_as_json_demands() {
+        let body = envelope(&Event { conversation_id: Some("a\"\\\n".into()), ..event() });
+        let value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(value["conversation_id"], "a\"\\\n");
+    }
+
+    #[test]
+    fn credentials_are_not_kept() {
+        let check = |name: &'static str, kept: &str| {
+            let value = HeaderValue::from_static("value");
+            assert_eq!(kept_header((&HeaderName::from_static(name), &value)).1, kept);
+        };
+        check("authorization", "[not kept]");
+        check("x-env", "value");
+    }
+}

@@ -1,0 +1,189 @@
+//! What an entry of the front door says, written by any client (contract §5).
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::domain::{
+    event::{DEFAULT_TENANT, NewEvent, check_json, check_tenant},
+    time,
+};
+
+/// Raw fields larger than this are kept as their length and digest only.
+const RAW_KEPT_AT_MOST: usize = 256 * 1024;
+
+/// An entry that is no event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// `None` where it names no valid tenant.
+    pub tenant: Option<String>,
+    /// What is wrong, in plain words.
+    pub reason: String,
+}
+
+/// Reads an entry: `type`, `data` (JSON) or `m` (the same as MessagePack), and optionally `tenant`, `idem`, `timestamp`
+/// (RFC 3339 or Unix milliseconds) and `conversation_id`. Without `type`, `data` is `{"type","payload"}`.
+///
+/// # Errors
+/// What is wrong with the first field that is.
+pub fn read(fields: &HashMap<String, Bytes>, max_payload_bytes: usize) -> Result<NewEvent, Fault> {
+    let tenant = text(fields, "tenant").map(|tenant| tenant.unwrap_or(DEFAULT_TENANT).to_owned());
+    let tenant = tenant.and_then(|tenant| check_tenant(&tenant).map(|()| tenant).map_err(|error| error.to_string()));
+    let tenant = tenant.map_err(|reason| Fault { tenant: None, reason })?;
+    read_for(&tenant, fields, max_payload_bytes).map_err(|reason| Fault { tenant: Some(tenant), reason })
+}
+
+fn read_for(tenant: &str, fields: &HashMap<String, Bytes>, max_payload_bytes: usize) -> Result<NewEvent, String> {
+    let data = data(fields, max_payload_bytes)?;
+    let (event_type, data) = match text(fields, "type")? {
+        Some(event_type) => (event_type.to_owned(), data),
+        None => unwrap(&data)?,
+    };
+    let timestamp_ms = match text(fields, "timestamp")? {
+        Some(timestamp) => Some(moment(timestamp).ok_or("timestamp: neither RFC 3339 nor Unix milliseconds")?),
+        None => None,
+    };
+    let event = NewEvent {
+        tenant: tenant.to_owned(),
+        event_type,
+        data,
+        timestamp_ms,
+        idempotency_key: text(fields, "idem")?.map(str::to_owned),
+        conversation_id: text(fields, "conversation_id")?.map(str::to_owned),
+        only_for: None,
+    };
+    event.validate(max_payload_bytes).map_err(|error| error.to_string())?;
+    Ok(event)
+}
+
+fn text<'f>(fields: &'f HashMap<String, Bytes>, name: &str) -> Result<Option<&'f str>, String> {
+    let value = fields.get(name).map(|value| std::str::from_utf8(value));
+    value.transpose().map_err(|_| format!("{name}: not UTF-8"))
+}
+
+fn moment(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| time::parse_rfc3339(text))
+}
+
+fn data(fields: &HashMap<String, Bytes>, max_payload_bytes: usize) -> Result<Bytes, String> {
+    match (fields.get("data"), fields.get("m")) {
+        (Some(data), None) if data.len() > max_payload_bytes => Err(format!(
+            "data: {} bytes; at most {max_payload_bytes} are allowed (delivery.max_payload_bytes)",
+            data.len()
+        )),
+        (Some(data), None) => check_json(data).map(|()| data.clone()).map_err(|error| error.to_string()),
+        (None, Some(packed)) => unpack(packed),
+        (None, None) => Err("data: missing; an event has `data` (JSON) or `m` (MessagePack)".to_owned()),
+        (Some(_), Some(_)) => Err("data: given twice, as `data` and as `m`".to_owned()),
+    }
+}
+
+fn unpack(packed: &[u8]) -> Result<Bytes, String> {
+    let value: serde_json::Value =
+        rmp_serde::from_slice(packed).map_err(|error| format!("m: not MessagePack: {error}"))?;
+    Ok(value.to_string().into())
+}
+
+/// The form of producers that put all into one field.
+fn unwrap(data: &[u8]) -> Result<(String, Bytes), String> {
+    #[derive(serde::Deserialize)]
+    struct Wrapped<'a> {
+        #[serde(rename = "type")]
+        event_type: String,
+        #[serde(borrow)]
+        payload: &'a RawValue,
+    }
+    let wrapped: Wrapped<'_> = serde_json::from_slice(data)
+        .map_err(|_| "type: missing, and `data` is not {\"type\", \"payload\"} either".to_owned())?;
+    Ok((wrapped.event_type, Bytes::copy_from_slice(wrapped.payload.get().as_bytes())))
+}
+
+/// The raw fields as a dead letter keeps them: MessagePack of name to bytes.
+pub fn raw(fields: &HashMap<String, Bytes>) -> Bytes {
+    use sha2::Digest;
+    let size: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let kept: HashMap<&str, Bytes> = fields
+        .iter()
+        .map(|(name, value)| {
+            if size <= RAW_KEPT_AT_MOST {
+                return (name.as_str(), value.clone());
+            }
+            let digest = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(value));
+            (name.as_str(), format!("{} bytes, SHA-256 {digest}", value.len()).into())
+        })
+        .collect();
+    rmp_serde::to_vec(&kept).map(Bytes::from).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(pairs: &[(&str, &[u8])]) -> HashMap<String, Bytes> {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value))).collect()
+    }
+
+    #[test]
+    fn every_documented_form_is_read() {
+        let check = |pairs: &[(&str, &[u8])], tenant: &str, event_type: &str, data: &str| {
+            let event = read(&fields(pairs), 1000).expect("an event");
+            assert_eq!((event.tenant.as_str(), event.event_type.as_str()), (tenant, event_type));
+            assert_eq!(event.data, data);
+        };
+        check(&[("type", b"a.b"), ("data", b"{ \"x\": 1 }")], "default", "a.b", "{ \"x\": 1 }");
+        check(&[("tenant", b"acme"), ("type", b"a"), ("data", b"1")], "acme", "a", "1");
+        check(&[("data", b"{\"type\":\"a.b\",\"payload\":{ \"x\":1 }}")], "default", "a.b", "{ \"x\":1 }");
+        check(&[("type", b"a"), ("m", &[0x81, 0xa1, b'x', 1])], "default", "a", "{\"x\":1}");
+        let packed = rmp_serde::to_vec(&serde_json::json!({"type": "a", "payload": [1]})).expect("packed");
+        check(&[("m", &packed)], "default", "a", "[1]");
+    }
+
+    #[test]
+    fn what_is_optional_is_taken_over() {
+        let event = read(
+            &fields(&[
+                ("type", b"a"),
+                ("data", b"1"),
+                ("idem", b"k"),
+                ("timestamp", b"2026-09-21T14:13:20.123Z"),
+                ("conversation_id", b"c"),
+            ]),
+            10,
+        )
+        .expect("an event");
+        assert_eq!(event.idempotency_key.as_deref(), Some("k"));
+        assert_eq!(event.timestamp_ms, Some(1_790_000_000_123));
+        assert_eq!(event.conversation_id.as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why_and_whose_it_is() {
+        let check = |pairs: &[(&str, &[u8])], tenant: Option<&str>, reason: &str| {
+            let fault = read(&fields(pairs), 10).expect_err("a fault");
+            assert_eq!(fault.tenant.as_deref(), tenant);
+            assert!(fault.reason.starts_with(reason), "{}", fault.reason);
+        };
+        check(&[], Some("default"), "data: missing");
+        check(&[("tenant", b"a b")], None, "tenant:");
+        check(&[("tenant", b"\xff")], None, "tenant: not UTF-8");
+        check(&[("type", b"a"), ("data", b"nope")], Some("default"), "data: not JSON");
+        check(&[("type", b"a"), ("data", b"[1,2,3,4,5]")], Some("default"), "data: 11 bytes");
+        check(&[("type", b"a"), ("m", b"\xc1")], Some("default"), "m: not MessagePack");
+        check(&[("type", b"a"), ("m", b"\x01"), ("data", b"1")], Some("default"), "data: given twice");
+        check(&[("type", b"a..b"), ("data", b"1")], Some("default"), "type:");
+        check(&[("type", b"posthaste.x"), ("data", b"1")], Some("default"), "type:");
+        check(&[("data", b"{}")], Some("default"), "type: missing");
+        check(&[("type", b"a"), ("data", b"1"), ("idem", b"")], Some("default"), "idempotency_key:");
+        check(&[("type", b"a"), ("data", b"1"), ("timestamp", b"x")], Some("default"), "timestamp:");
+    }
+
+    #[test]
+    fn raw_fields_are_kept_or_described_when_they_are_too_large() {
+        let small: HashMap<String, Bytes> = rmp_serde::from_slice(&raw(&fields(&[("a", b"\xff")]))).expect("packed");
+        assert_eq!(small["a"], &b"\xff"[..]);
+        let large = vec![b'x'; RAW_KEPT_AT_MOST + 1];
+        let large: HashMap<String, Bytes> = rmp_serde::from_slice(&raw(&fields(&[("a", &large)]))).expect("packed");
+        assert!(large["a"].starts_with(b"262145 bytes, SHA-256 "));
+    }
+}

@@ -27,6 +27,7 @@ pub mod connect;
 pub mod dispatch;
 pub mod domain;
 pub mod janitor;
+pub mod manage;
 pub mod metrics;
 pub mod publish;
 pub mod redis_server;

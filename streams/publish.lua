@@ -1,8 +1,9 @@
 #!lua
 -- Appends events to the log of one shard, each once. Refused when memory is short, before any write.
--- ARGV 2 call id  3 ms that a key is remembered  4 events (MessagePack, each an array: nonce, type, tenant, ts, body,
+-- ARGV 2 call id  3 ms that a key is remembered  4 events (MessagePack, each an array: nonce, type, tenant, ts,
 --        conversation id, to, hash of the key, hash of type and body, id at the source, fault; "" for what is absent)
 --      5 source or ""  6 its ids whose acknowledgement is confirmed (MessagePack)
+--      7… the body of each event (apart, since cmsgpack reads no binary)
 -- An event with a fault could not be read: its body is the raw fields, and it is kept as a dead letter.
 -- Returns MessagePack, one array an event: "ok" ev nonce | "same" ev nonce | "conflict" | "moved" | "bad" id
 -- Errors: FULL while the janitor keeps the gate closed.
@@ -25,8 +26,8 @@ local function append(nonce, type, tenant, ts, body, conversation, to)
   return call('XADD', P .. ':events', '*', unpack(event))
 end
 
-local function publish(event)
-  local nonce, type, tenant, ts, body, conversation, to, idem, same, inId, fault = unpack(event, 1, 11)
+local function publish(event, body)
+  local nonce, type, tenant, ts, conversation, to, idem, same, inId, fault = unpack(event, 1, 10)
   if inId ~= '' and call('ZSCORE', moving, inId) then return { 'moved' } end
   if inId ~= '' then call('ZADD', moving, now, inId) end
   if fault ~= '' then return bad(tenant, fault, body) end
@@ -44,7 +45,7 @@ local function publish(event)
 end
 
 local results = {}
-for i, event in ipairs(cmsgpack.unpack(ARGV[4])) do results[i] = publish(event) end
+for i, event in ipairs(cmsgpack.unpack(ARGV[4])) do results[i] = publish(event, ARGV[6 + i]) end
 if source ~= '' then
   local acked = cmsgpack.unpack(ARGV[6])
   if #acked > 0 then call('ZREM', moving, unpack(acked)) end

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Takes in what became of leased deliveries, with the record of each attempt.
 -- ARGV 2 dead letter limit  3 results (MessagePack, each an array: sub, id, token, outcome, delay ms or reason,
---        Retry-After ms or 0, weight of the failure, ev, copy, type, attempts made, status or 0, error, record or "")
+--        Retry-After ms or 0, weight of the failure, ev, copy, type, attempts made, status or 0, error)
+--      4… the record of each result's attempt, or "" (apart, since cmsgpack reads no binary)
 -- Outcomes: ok | retry | dead | gone (dead, and the subscription is disabled) | release (was not sent: does not count)
 -- Returns {now, next due or "", indexes from 0 of results that were no longer held}
 -- A repeated settle changes nothing: counters move only for an entry that is held, or delivered while it was pending.
@@ -61,8 +62,8 @@ local function disable(sub, r, reason)
   r.st, r.v = 'x', version
 end
 
-local function settle(result)
-  local sub, id, token, outcome, arg, away, weight, ev, copy, type, attempts, status, error, text = unpack(result, 1, 14)
+local function settle(result, text)
+  local sub, id, token, outcome, arg, away, weight, ev, copy, type, attempts, status, error = unpack(result, 1, 13)
   local mine = call('HGET', key('tok', sub), id) == token
   local r = touch(sub).r
   local delivered = not mine and r and outcome == 'ok' and #call('XPENDING', key('dlv', sub), 'senders', id, id, 1) > 0
@@ -101,7 +102,7 @@ local function settle(result)
 end
 
 for i, result in ipairs(cmsgpack.unpack(ARGV[3])) do
-  if not settle(result) then stale[#stale + 1] = i - 1 end
+  if not settle(result, ARGV[3 + i]) then stale[#stale + 1] = i - 1 end
 end
 for sub, t in pairs(touched) do
   if #t.done > 0 then

@@ -12,6 +12,7 @@ use super::{
     pack, scripts,
 };
 use crate::domain::{
+    delivery::DeliveryState,
     id::{BadId, DeliveryId, StreamId, SubscriptionId},
     outcome::Reason,
 };
@@ -56,11 +57,25 @@ pub struct Redriven {
 }
 
 impl Streams {
-    /// A tenant's subscriptions that have dead letters.
-    pub async fn dead_subscriptions(&self, tenant: &str) -> Result<Vec<SubscriptionId>> {
+    /// A tenant's subscriptions that have dead letters, each with the time of its newest: Unix milliseconds.
+    pub async fn dead_subscriptions(&self, tenant: &str) -> Result<Vec<(SubscriptionId, u64)>> {
         let key = self.keys().one(self.shard_of(tenant), "tdead", tenant);
-        let ids: Vec<String> = self.0.connections.run(redis::cmd("ZRANGE").arg(key).arg(0).arg(-1)).await?;
-        ids.iter().map(|id| id.parse().map_err(|_| unreadable("a subscription's id"))).collect()
+        let found: Vec<(String, f64)> =
+            self.0.connections.run(redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).arg("WITHSCORES")).await?;
+        found
+            .into_iter()
+            .map(|(id, newest_ms)| Ok((id.parse().map_err(|_| unreadable("a subscription's id"))?, newest_ms as u64)))
+            .collect()
+    }
+
+    /// One dead letter; `None` where the delivery is none.
+    pub async fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>> {
+        let Some(status) = self.delivery(id).await? else { return Ok(None) };
+        if status.state != DeliveryState::Dead {
+            return Ok(None);
+        }
+        let found = self.dead_letters(id.subscription, status.entry, status.entry, 1).await?.pop();
+        Ok(found.filter(|letter| letter.delivery == id))
     }
 
     /// A page of a subscription's dead letters, newest first: up to `limit` from `newest` back to `oldest`, both included.
@@ -74,6 +89,21 @@ impl Streams {
         let mut command = redis::cmd("XREVRANGE");
         command.arg(self.keys().one(subscription.shard, "dead", subscription));
         command.arg(newest.to_string()).arg(oldest.to_string()).arg("COUNT").arg(limit);
+        let reply: StreamRangeReply = self.0.connections.run(&command).await?;
+        reply.ids.iter().map(|found| dead_letter(subscription, entry::place(found)?, &found.map)).collect()
+    }
+
+    /// The same from the other end: up to `limit` from `oldest` on to `newest`.
+    pub async fn oldest_dead_letters(
+        &self,
+        subscription: SubscriptionId,
+        oldest: StreamId,
+        newest: StreamId,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys().one(subscription.shard, "dead", subscription));
+        command.arg(oldest.to_string()).arg(newest.to_string()).arg("COUNT").arg(limit);
         let reply: StreamRangeReply = self.0.connections.run(&command).await?;
         reply.ids.iter().map(|found| dead_letter(subscription, entry::place(found)?, &found.map)).collect()
     }

@@ -114,7 +114,9 @@ struct SettleItem<'a> {
     attempts: u32,
     status: u16,
     error: &'a str,
-    record: bytes::Bytes,
+    /// Travels beside the batch.
+    #[serde(skip)]
+    record: Vec<u8>,
 }
 
 #[derive(Serialize)]
@@ -141,7 +143,7 @@ impl<'a> SettleItem<'a> {
             attempts: lease.attempt_number(),
             status: 0,
             error: "",
-            record: bytes::Bytes::new(),
+            record: Vec::new(),
         };
         match &settled.ending {
             Ending::Released => {}
@@ -154,7 +156,7 @@ impl<'a> SettleItem<'a> {
             Ending::Attempted { outcome, attempt } => {
                 item.status = attempt.status().unwrap_or(0);
                 item.error = attempt.failure_text();
-                item.record = entry::write_attempt(attempt).into();
+                item.record = entry::write_attempt(attempt);
                 item.set_outcome(*outcome);
             }
         }
@@ -214,6 +216,9 @@ impl Streams {
         let items: Vec<SettleItem<'_>> = batch.iter().map(SettleItem::of).collect();
         let mut command = self.script(&scripts::SETTLE, shard);
         command.arg(self.0.limits.max_dead).arg(pack(&items));
+        for item in &items {
+            command.arg(&item.record);
+        }
         let (now_ms, next_due, stale): (u64, String, Vec<usize>) =
             self.0.connections.call(&scripts::SETTLE, &command).await?;
         Ok(SettleAnswer { now_ms, next_due_ms: read_due(&next_due)?, stale })

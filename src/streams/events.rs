@@ -20,7 +20,7 @@ use super::{
 use crate::domain::{
     delivery::DeliveryStatus,
     event::{Event, NewEvent},
-    id::{BadId, EventId, StreamId, SubscriptionId},
+    id::{BadId, DeliveryId, EventId, StreamId, SubscriptionId},
 };
 
 /// How long an idempotency key is remembered.
@@ -62,6 +62,8 @@ struct AppendItem<'a> {
     event_type: &'a str,
     tenant: &'a str,
     timestamp_ms: String,
+    /// Travels beside the batch.
+    #[serde(skip)]
     body: &'a Bytes,
     conversation_id: &'a str,
     only_for: String,
@@ -181,6 +183,9 @@ impl Streams {
             .arg(pack(&items))
             .arg(if is_moved { "in" } else { "" })
             .arg(pack(&acknowledged));
+        for item in &items {
+            command.arg(&item.body[..]);
+        }
         let answer: Vec<u8> = self.0.connections.call(&scripts::PUBLISH, &command).await?;
         let results: Vec<Vec<String>> =
             rmp_serde::from_slice(&answer).map_err(|error| Error::Unreadable(format!("publish: {error}")))?;
@@ -325,6 +330,19 @@ impl Streams {
         let status: HashMap<String, String> =
             self.0.connections.run(redis::cmd("HGETALL").arg(self.keys().one(shard, "evs", event))).await?;
         Ok(status.iter().filter_map(|(name, value)| entry::delivery_status(event, name, value)).collect())
+    }
+
+    /// Where one delivery stands; `None` where nothing is known of it.
+    pub async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStatus>> {
+        let shard = id.subscription.shard;
+        if !self.shards().contains(&shard) {
+            return Ok(None);
+        }
+        let name = format!("{}#{}", id.subscription, id.copy);
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys().one(shard, "evs", id.event)).arg(&name);
+        let value: Option<String> = self.0.connections.run(&command).await?;
+        Ok(value.and_then(|value| entry::delivery_status(id.event, &name, &value)))
     }
 
     /// Makes the movers' group where it is missing.

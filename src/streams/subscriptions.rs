@@ -85,6 +85,14 @@ impl Streams {
         self.0.connections.call(&scripts::SET_STATUS, &command).await
     }
 
+    /// The newest of the deliveries that are not done; `None` where there are none.
+    pub async fn backlog_end(&self, subscription: SubscriptionId) -> Result<Option<StreamId>> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(self.keys().one(subscription.shard, "dlv", subscription)).arg("+").arg("-").arg("COUNT").arg(1);
+        let reply: StreamRangeReply = self.0.connections.run(&command).await?;
+        reply.ids.first().map(entry::place).transpose()
+    }
+
     /// Deletes a subscription; `false` where there is none. [`Self::purge`] clears what it leaves.
     pub async fn delete_subscription(&self, subscription: SubscriptionId) -> Result<bool> {
         let mut command = self.script(&scripts::UNSUBSCRIBE, subscription.shard);

@@ -1,3 +1,4 @@
 //! What the tests run against.
 
 pub mod receiver;
+pub mod redis;

@@ -1,0 +1,113 @@
+//! Replays: a range of the event log, put to one webhook once more. For a new webhook it is the backfill.
+
+use super::{ManageError, Manager};
+use crate::{
+    domain::{Invalid, filter::Pattern, id::StreamId},
+    streams::{Job, JobState, LogEntry, ShardId},
+};
+
+/// Events of the log read at once.
+const PAGE: usize = 200;
+
+impl Manager {
+    /// Starts a replay of what was published from `from_ms` to `until_ms` (Unix milliseconds, both included), up to
+    /// `rate` a second. A dispatcher carries it out.
+    ///
+    /// # Errors
+    /// [`ManageError::NotFound`], or what is wrong with a field.
+    pub async fn start_replay(
+        &self,
+        tenant: &str,
+        webhook: &str,
+        from_ms: u64,
+        until_ms: u64,
+        pattern: Option<&str>,
+        rate: Option<u32>,
+    ) -> Result<Job, ManageError> {
+        let (from, until) = range(from_ms, until_ms)?;
+        let pattern = pattern.map(filter).transpose()?;
+        if rate == Some(0) {
+            return Err(Invalid::new("rate", "at least 1 a second, or none for no limit").into());
+        }
+        let webhook = self.webhook(tenant, webhook).await?.subscription;
+        let job = Job {
+            id: format!("{:016x}", rand::random::<u64>()),
+            subscription: webhook.id,
+            from,
+            until,
+            pattern: pattern.map(|pattern| pattern.to_string()),
+            rate,
+            cursor: from,
+            queued: 0,
+            state: JobState::Running,
+        };
+        self.streams.create_job(&job).await?;
+        Ok(job)
+    }
+
+    /// How many events such a replay would put to the webhook, if it began now.
+    ///
+    /// # Errors
+    /// As [`Self::start_replay`].
+    pub async fn count_replay(
+        &self,
+        tenant: &str,
+        webhook: &str,
+        from_ms: u64,
+        until_ms: u64,
+        pattern: Option<&str>,
+    ) -> Result<u64, ManageError> {
+        let (mut from, until) = range(from_ms, until_ms)?;
+        let pattern = pattern.map(filter).transpose()?;
+        let webhook = self.webhook(tenant, webhook).await?.subscription;
+        let mut count = 0;
+        loop {
+            let page = self.streams.log_page(webhook.id.shard, from, until, PAGE).await?;
+            let meant = |entry: &&LogEntry| match entry {
+                LogEntry::Event(event) => webhook.is_replayed(event, pattern.as_ref()),
+                LogEntry::Unreadable(_) => false,
+            };
+            count += page.iter().filter(meant).count() as u64;
+            match page.last() {
+                Some(last) if page.len() == PAGE => from = last.at().next(),
+                _ => return Ok(count),
+            }
+        }
+    }
+
+    /// Where a replay stands; `None` a day after its end.
+    ///
+    /// # Errors
+    /// Those of Redis.
+    pub async fn replay_status(&self, shard: ShardId, id: &str) -> Result<Option<Job>, ManageError> {
+        Ok(self.streams.job(shard, id).await?)
+    }
+}
+
+fn range(from_ms: u64, until_ms: u64) -> Result<(StreamId, StreamId), Invalid> {
+    if from_ms > until_ms {
+        return Err(Invalid::new("from", "is after `until`"));
+    }
+    Ok((StreamId { ms: from_ms, seq: 0 }, StreamId { ms: until_ms, seq: StreamId::MAX.seq }))
+}
+
+fn filter(text: &str) -> Result<Pattern, Invalid> {
+    text.parse().map_err(|refusal: Invalid| Invalid::new("type", refusal.problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_refused() {
+        assert_eq!(range(2, 1).unwrap_err().field, "from");
+        assert_eq!(range(1, 1).unwrap().0, StreamId { ms: 1, seq: 0 });
+    }
+
+    #[test]
+    fn a_wrong_filter_is_refused_as_the_type_it_was_given_as() {
+        assert_eq!(filter("a..b").unwrap_err().field, "type");
+        assert_eq!(filter("a.*"), Ok(Pattern::Prefix("a.".into())));
+    }
+}

@@ -113,6 +113,13 @@ local function ring()
   if somethingIsDue and call('DEL', P .. ':asleep') == 1 then call('SPUBLISH', P .. ':bell', P) end
 end
 
+-- When something is due next, or "". With nothing due now senders go to sleep: from here on they want to be woken.
+local function rest()
+  local due = call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+  if not due or tonumber(due) > now then call('SET', P .. ':asleep', 1, 'PX', 7000) end
+  return due or ''
+end
+
 -- Lets the status of an event that nothing waits for age, for as long as attempts are kept.
 local function expire(ev)
   call('PEXPIRE', key('evs', ev), call('HGET', P .. ':meta', 'keep') or 604800000)

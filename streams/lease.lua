@@ -103,5 +103,4 @@ for _, sub in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARG
     end
   end
 end
-if #taken == 0 then call('SET', P .. ':asleep', 1, 'PX', 7000) end
-return { now, call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or '', token, taken }
+return { now, rest(), token, taken }

@@ -112,4 +112,4 @@ for sub, t in pairs(touched) do
   if t.r then plan(sub, t.r) end
 end
 ring()
-return { now, call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or '', stale }
+return { now, rest(), stale }

@@ -39,9 +39,7 @@ impl fmt::Display for Program {
 /// # Errors
 /// There is none, or it is too old or does not tell its version.
 pub async fn find(path: Option<&OsStr>) -> anyhow::Result<Program> {
-    let folders: Vec<_> = path.map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
-    let mut places = NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    let Some(found) = places.find(|place| place.is_file()) else {
+    let Some(found) = installed(path) else {
         bail!(
             "neither redis-server nor valkey-server is installed: `{INSTALL}`, or set redis.url to a Redis of your own"
         );
@@ -56,6 +54,12 @@ pub async fn find(path: Option<&OsStr>) -> anyhow::Result<Program> {
         bail!("{shown} is version {version}, and 7.0 or later is needed: `{INSTALL}`, or set redis.url to a newer one");
     }
     Ok(Program { version: version.to_owned(), path: found })
+}
+
+fn installed(path: Option<&OsStr>) -> Option<PathBuf> {
+    let folders: Vec<_> = path.map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
+    let mut places = NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    places.find(|place| place.is_file())
 }
 
 fn major_minor(version: &str) -> Option<(u32, u32)> {

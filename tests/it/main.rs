@@ -1,5 +1,7 @@
 //! The one integration test binary: a module for each thing the program does.
 
+mod crash;
+mod deliver;
 mod embedded;
 mod manage;
 mod post;

@@ -1,4 +1,5 @@
 //! What the tests run against.
 
+pub mod engine;
 pub mod receiver;
 pub mod redis;

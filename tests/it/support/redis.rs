@@ -1,82 +1,136 @@
-//! A Redis server of a test's own, on a socket in a folder of its own.
+//! A Redis of a test's own: strict durability, on a socket in a temporary folder, killed and started at will.
 
 use std::{
+    fs::{self, File},
+    path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
 
-/// How long the server may take to answer.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(20);
+const LOG_SHOWN_BYTES: usize = 4_000;
 
-/// Answers no write before it is on disk; killed at the latest when dropped.
+/// A server that ends with the test.
 pub struct TestRedis {
     folder: TempDir,
-    url: String,
-    server: Child,
+    options: Vec<(String, String)>,
+    server: Option<Child>,
 }
 
 impl TestRedis {
+    /// Starts a server that loses nothing it has acknowledged.
     pub async fn start() -> Self {
-        let folder = TempDir::new().unwrap();
-        let url = format!("redis+unix://{}", folder.path().join("redis.sock").display());
-        let server = spawn(&folder);
-        let redis = Self { folder, url, server };
-        redis.answers().await;
+        Self::with(&[]).await
+    }
+
+    /// Starts one with further settings, as `maxmemory`.
+    pub async fn with(options: &[(&str, &str)]) -> Self {
+        // A socket's path has at most 107 bytes: the system's folder for temporary files is short enough.
+        let folder = tempfile::Builder::new().prefix("ph").tempdir().unwrap();
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut redis = Self { folder, options, server: None };
+        redis.restart().await;
         redis
     }
 
-    pub fn url(&self) -> &str {
-        &self.url
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.socket().display())
     }
 
-    /// Ends the server as a crash does.
-    pub async fn kill(&mut self) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
+    /// A connection of the test's own, to look at keys by plain commands.
+    pub async fn connect(&self) -> MultiplexedConnection {
+        self.try_connect().await.unwrap()
     }
 
-    /// Starts the server on what it has written.
+    async fn try_connect(&self) -> redis::RedisResult<MultiplexedConnection> {
+        // Reads of whole data sets come through it.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(DEADLINE));
+        redis::Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// Starts the server that was stopped or killed, on its data, and waits until it answers.
     pub async fn restart(&mut self) {
-        self.kill().await;
-        self.server = spawn(&self.folder);
-        self.answers().await;
+        assert!(self.server.is_none(), "the server runs");
+        // A killed server leaves its socket; a connection to it would be refused rather than waited for.
+        let _ = fs::remove_file(self.socket());
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut command = Command::new("redis-server");
+        command.current_dir(self.folder.path()).stdin(Stdio::null()).stderr(log.try_clone().unwrap()).stdout(log);
+        command.args(["--port", "0", "--unixsocket"]).arg(self.socket());
+        command.args(["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"]);
+        command.args(["--save", "", "--maxmemory-policy", "noeviction", "--stream-node-max-bytes", "512"]);
+        for (name, value) in &self.options {
+            command.arg(format!("--{name}")).arg(value);
+        }
+        self.server = Some(command.spawn().expect("redis-server is installed"));
+        let deadline = Instant::now() + DEADLINE;
+        while !self.answers().await {
+            assert!(Instant::now() < deadline, "Redis does not answer:\n{}", self.log_tail());
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
-    async fn answers(&self) {
-        let client = redis::Client::open(self.url()).unwrap();
+    async fn answers(&self) -> bool {
+        let Ok(mut connection) = self.try_connect().await else { return false };
+        redis::cmd("PING").exec_async(&mut connection).await.is_ok()
+    }
+
+    /// Ends the server as a crash does (SIGKILL).
+    pub fn kill(&mut self) {
+        let mut server = self.server.take().expect("the server runs");
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+
+    /// Ends the server in good order.
+    pub async fn stop(&mut self) {
+        let mut server = self.server.take().expect("the server runs");
+        assert!(Command::new("kill").arg(server.id().to_string()).status().unwrap().success());
         let deadline = Instant::now() + DEADLINE;
-        loop {
-            let answer: redis::RedisResult<String> = match client.get_multiplexed_async_connection().await {
-                Ok(mut connection) => redis::cmd("PING").query_async(&mut connection).await,
-                Err(error) => Err(error),
-            };
-            match answer {
-                Ok(_) => return,
-                Err(error) => assert!(Instant::now() < deadline, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        while server.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "Redis does not stop:\n{}", self.log_tail());
+            sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Cuts the last bytes off what a stopped server has written, as a crash of the machine may.
+    pub fn torn_tail(&self, bytes: u64) {
+        assert!(self.server.is_none(), "the server runs");
+        let files = fs::read_dir(self.folder.path().join("appendonlydir")).unwrap().map(|file| file.unwrap().path());
+        let incremental: Vec<PathBuf> = files.filter(|path| path.to_string_lossy().ends_with(".incr.aof")).collect();
+        let [file] = &incremental[..] else { panic!("one file is appended to, not {incremental:?}") };
+        let length = fs::metadata(file).unwrap().len();
+        File::options().write(true).open(file).unwrap().set_len(length.saturating_sub(bytes)).unwrap();
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("s")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let start = log.len().saturating_sub(LOG_SHOWN_BYTES);
+        log.get(start..).unwrap_or(&log).to_owned()
     }
 }
 
 impl Drop for TestRedis {
     fn drop(&mut self) {
-        // It may have been killed before.
-        let _ = self.server.kill();
-        let _ = self.server.wait();
+        if let Some(mut server) = self.server.take() {
+            // It may have ended by itself, which the log below says.
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("the end of Redis' log:\n{}", self.log_tail());
+        }
     }
-}
-
-fn spawn(folder: &TempDir) -> Child {
-    Command::new("redis-server")
-        .args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "yes"])
-        .args(["--appendfsync", "always", "--maxmemory-policy", "noeviction"])
-        .arg("--dir")
-        .arg(folder.path())
-        .current_dir(folder.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("redis-server is installed")
 }

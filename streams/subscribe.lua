@@ -2,10 +2,12 @@
 -- Creates a subscription, or changes it. Refused when memory is short, before any write.
 -- ARGV 2 sub  3 tenant  4 record (JSON)  5 version expected, "" to create  6 requests at once  7 ms between sends or 0
 --      8 sends in a burst  9 1 for FIFO  10 1 to let waiting deliveries go at once (the address changed)
+-- A repeat after a lost answer gets the answer of the first.
 -- Returns the new version | "" where it is gone, was changed meanwhile, or is there already
 local sub, tenant, expected = ARGV[2], ARGV[3], ARGV[5]
 local rt = key('rt', sub)
 local st, v = unpack(call('HMGET', rt, 'st', 'v'))
+if st and st ~= 'd' and call('GET', key('sub', sub)) == ARGV[4] then return v end
 if expected == '' and st or expected ~= '' and (not st or st == 'd' or v ~= expected) then return '' end
 
 local version = call('XADD', P .. ':cfglog', 'MAXLEN', '~', 10000, '*', 's', sub)

@@ -89,7 +89,8 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
         async move { held.keep_renewed(&streams).await }
     });
     let settler = Settler { streams: streams.clone(), held: held.clone(), reports: reported, wakes };
-    let settler = tokio::spawn(settler.run());
+    let mut settling = JoinSet::new();
+    settling.spawn(settler.run());
 
     let deliverer = Arc::new(Deliverer {
         material: Material::new(streams.clone()),
@@ -117,29 +118,23 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
     let Leasing { deliveries, deliverer, .. } = leasing;
     drop(deliverer);
     let patience = settings.grace.saturating_sub(HANDING_BACK);
-    end(deliveries, settler, patience, &shutdown).await;
+    end(deliveries, settling, patience, &shutdown).await;
     hand_back(&streams, &held).await;
 }
 
 /// Waits for what is under way and its settling, as long as there is patience.
-async fn end(
-    mut deliveries: JoinSet<()>,
-    settler: tokio::task::JoinHandle<()>,
-    patience: Duration,
-    shutdown: &Shutdown,
-) {
-    let abort_settler = settler.abort_handle();
+async fn end(mut deliveries: JoinSet<()>, mut settling: JoinSet<()>, patience: Duration, shutdown: &Shutdown) {
     let all = async {
         while deliveries.join_next().await.is_some() {}
         // It ends with the last of those who report to it.
-        drop(settler.await);
+        while settling.join_next().await.is_some() {}
     };
     tokio::select! {
         () = all => {}
         () = tokio::time::sleep(patience) => {}
         () = shutdown.aborted() => {}
     }
-    abort_settler.abort();
+    settling.shutdown().await;
     deliveries.shutdown().await;
 }
 

@@ -12,7 +12,10 @@ use std::{
 };
 
 use bb8_redis::bb8;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, PushInfo, RedisError, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, PushInfo, RedisError, ServerErrorKind,
+    aio::MultiplexedConnection,
+};
 use tokio::sync::mpsc;
 
 use super::{
@@ -115,33 +118,36 @@ impl Connections {
 
     /// Runs one command.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
-        let (mut connection, is_broken) = self.link().await?;
-        let answer = command.query_async(&mut connection).await;
-        note_broken(&answer, &is_broken);
-        Ok(answer?)
+        self.carry_out(Work::Command(command)).await
     }
 
     /// Runs a pipeline.
     pub async fn run_all<T: FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T> {
-        let (mut connection, is_broken) = self.link().await?;
-        let answer = pipeline.query_async(&mut connection).await;
-        note_broken(&answer, &is_broken);
-        Ok(answer?)
+        self.carry_out(Work::Pipeline(pipeline)).await
     }
 
     /// Runs a script, which is loaded first where the server does not know it (after a restart or a failover).
     pub async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<T> {
-        let (mut connection, is_broken) = self.link().await?;
-        let mut answer = command.query_async(&mut connection).await;
-        if answer.as_ref().is_err_and(|error: &RedisError| error.code() == Some("NOSCRIPT")) {
-            let load = redis::cmd("SCRIPT").arg("LOAD").arg(&script.text).exec_async(&mut connection).await;
-            answer = match load {
-                Ok(()) => command.query_async(&mut connection).await,
-                Err(error) => Err(error),
-            };
+        self.carry_out(Work::Script(script, command)).await
+    }
+
+    /// A connection that turns out to be closed is replaced once: Redis was restarted since it was last used. The work
+    /// may then run twice, which every script and command of ours allows.
+    async fn carry_out<T: FromRedisValue>(&self, work: Work<'_>) -> Result<T> {
+        let mut answer = self.try_once(work).await?;
+        if answer.as_ref().is_err_and(RedisError::is_connection_dropped) {
+            answer = self.try_once(work).await?;
         }
-        note_broken(&answer, &is_broken);
         Ok(answer?)
+    }
+
+    async fn try_once<T: FromRedisValue>(&self, work: Work<'_>) -> Result<Result<T, RedisError>> {
+        let (mut connection, is_broken) = self.link().await?;
+        let answer = work.run(&mut connection).await;
+        if answer.as_ref().is_err_and(spoils_connection) {
+            is_broken.store(true, Ordering::Relaxed);
+        }
+        Ok(answer)
     }
 
     /// A connection of its own for a blocking reader: a read that blocks holds up all else on its connection.
@@ -168,8 +174,26 @@ impl Connections {
     }
 }
 
-fn note_broken<T>(answer: &Result<T, RedisError>, is_broken: &AtomicBool) {
-    if answer.as_ref().is_err_and(spoils_connection) {
-        is_broken.store(true, Ordering::Relaxed);
+/// What is asked of a connection.
+#[derive(Clone, Copy)]
+enum Work<'w> {
+    Command(&'w Cmd),
+    Pipeline(&'w redis::Pipeline),
+    Script(&'w Script, &'w Cmd),
+}
+
+impl Work<'_> {
+    async fn run<T: FromRedisValue>(self, connection: &mut MultiplexedConnection) -> Result<T, RedisError> {
+        match self {
+            Self::Command(command) => command.query_async(connection).await,
+            Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
+            Self::Script(script, command) => match command.query_async(connection).await {
+                Err(error) if matches!(error.kind(), ErrorKind::Server(ServerErrorKind::NoScript)) => {
+                    redis::cmd("SCRIPT").arg("LOAD").arg(&script.text).exec_async(connection).await?;
+                    command.query_async(connection).await
+                }
+                answer => answer,
+            },
+        }
     }
 }

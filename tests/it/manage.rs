@@ -44,7 +44,7 @@ impl Engine {
     async fn start(env: &[(&str, &str)]) -> Self {
         let redis = TestRedis::start().await;
         let limits = Limits { max_backlog: 1_000, max_dead: 1_000 };
-        let streams = Streams::open(redis.url(), "test", SHARDS, limits, Sealer::new(&[])).await.unwrap();
+        let streams = Streams::open(&redis.url(), "test", SHARDS, limits, Sealer::new(&[])).await.unwrap();
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let config = Config::load(None, env, None).unwrap();
         let manager = Manager::new(streams.clone(), &config, AddressRules::default());
@@ -156,7 +156,7 @@ async fn a_webhook_that_was_created_outlives_a_crash_of_redis() {
     let mut engine = Engine::start(&[]).await;
     let created = engine.manager.create_webhook("acme", new_webhook()).await.unwrap();
     let id = created.subscription.id.to_string();
-    engine.redis.kill().await;
+    engine.redis.kill();
     let answer = engine.manager.webhook("acme", &id).await;
     assert!(matches!(answer, Err(ManageError::Redis(Error::Unavailable(_)))), "{answer:?}");
     engine.redis.restart().await;

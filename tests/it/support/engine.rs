@@ -132,6 +132,11 @@ impl Engine {
         id
     }
 
+    /// The subscriptions of the tenant that tests use.
+    pub async fn webhooks(&self) -> Vec<SubscriptionId> {
+        self.streams.subscription_ids("acme", None, 1000).await.expect("subscriptions")
+    }
+
     /// Publishes an event and says its id.
     pub async fn publish(&self, tenant: &str, event_type: &str, data: impl Into<bytes::Bytes>) -> Published {
         self.publisher.publish(new_event(tenant, event_type, data)).await.expect("a published event")

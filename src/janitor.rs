@@ -89,6 +89,7 @@ impl Janitor {
     async fn round(&mut self, led: &[ShardId]) -> Result<()> {
         let now_ms = self.streams.now_ms().await?;
         let excess = self.excess(led).await?;
+        // What frees memory comes first: what takes some is refused while Redis is full.
         for shard in led.iter().copied() {
             self.trim_events(shard, now_ms, excess.events).await?;
             self.trim_attempts(shard, now_ms, excess.attempts).await?;
@@ -96,6 +97,7 @@ impl Janitor {
             self.purge_deleted(shard, now_ms).await?;
             self.drop_outdated(shard, now_ms).await?;
             self.audit(shard).await?;
+            self.streams.keep_status_for(shard, self.settings.attempts).await?;
         }
         self.streams.trim_bad(None, before(now_ms, self.settings.dead_letters)).await?;
         self.show(led, now_ms).await
@@ -131,7 +133,6 @@ impl Janitor {
     }
 
     async fn trim_events(&self, shard: ShardId, now_ms: u64, part: f64) -> Result<()> {
-        self.streams.keep_status_for(shard, self.settings.attempts).await?;
         let last = before(now_ms, self.settings.events).max(self.cut_for(shard, "events", part).await?);
         for _ in 0..STEPS_A_TURN {
             if self.streams.trim_events(shard, last).await?.0 == 0 {

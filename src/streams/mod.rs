@@ -90,13 +90,23 @@ impl Streams {
         Ok(streams)
     }
 
+    /// Written only where it is missing: a Redis that is full must not keep a sender from starting.
     async fn agree_on_shards(&self) -> Result<(), OpenError> {
         let meta = self.0.keys.global("meta");
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("HSETNX").arg(&meta).arg("shards").arg(self.0.shards).ignore();
-        pipeline.cmd("HSETNX").arg(&meta).arg("protocol").arg(PROTOCOL).ignore();
-        pipeline.cmd("HMGET").arg(&meta).arg("shards").arg("protocol");
-        let ((stored, protocol),): ((u16, u32),) = self.0.connections.run_all(&pipeline).await?;
+        let mut read = redis::cmd("HMGET");
+        read.arg(&meta).arg("shards").arg("protocol");
+        let (stored, protocol): (Option<u16>, Option<u32>) = self.0.connections.run(&read).await?;
+        let (stored, protocol) = match (stored, protocol) {
+            (Some(stored), Some(protocol)) => (stored, protocol),
+            _ => {
+                let mut pipeline = redis::pipe();
+                pipeline.cmd("HSETNX").arg(&meta).arg("shards").arg(self.0.shards).ignore();
+                pipeline.cmd("HSETNX").arg(&meta).arg("protocol").arg(PROTOCOL).ignore();
+                pipeline.add_command(read);
+                let (found,): ((u16, u32),) = self.0.connections.run_all(&pipeline).await?;
+                found
+            }
+        };
         if protocol != PROTOCOL {
             return Err(OpenError::OtherProtocol { stored: protocol });
         }

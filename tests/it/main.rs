@@ -3,6 +3,9 @@
 mod crash;
 mod deliver;
 mod embedded;
+mod faults;
+mod front_door;
 mod manage;
 mod post;
+mod replay;
 mod support;

@@ -1,0 +1,162 @@
+//! Faults around the engine: a full Redis, a failover, bodies that outlive the log, backlogs that are full.
+
+use std::time::Duration;
+
+use posthaste::{
+    domain::{id::StreamId, outcome::Reason},
+    publish::PublishError,
+    roles::Role,
+    streams::Error,
+};
+
+use crate::support::{
+    engine::{Engine, PATIENCE, new_event, quick_retry, wait_until},
+    receiver::{Receiver, Reply},
+    redis::TestRedis,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_redis_refuses_what_is_published_and_goes_on_delivering() {
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    let mut engine = Engine::idle(&redis, &[]).await;
+    let webhook = engine.subscribe("acme", &receiver.url("/hook"), &["*"], |_| {}).await;
+    engine.run(Role::Dispatcher);
+    for index in 0..50 {
+        engine.publish("acme", "a.b", index.to_string()).await;
+    }
+    engine.wait_until_dispatched().await;
+    let mut connection = redis.connect().await;
+    let set_limit = |limit: &'static str| {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("maxmemory").arg(limit);
+        command
+    };
+    set_limit("1mb").exec_async(&mut connection).await.expect("a limit");
+    let refused = engine.publisher.publish(new_event("acme", "a.b", "1")).await;
+    assert!(matches!(refused, Err(PublishError::Redis(Error::Full))), "{refused:?}");
+
+    engine.run(Role::Sender);
+    receiver.wait_for(|received| received.len() == 50, PATIENCE).await;
+    engine.wait_until_drained(webhook).await;
+
+    set_limit("0").exec_async(&mut connection).await.expect("no limit");
+    wait_until("publishing is allowed again", async || {
+        engine.publisher.publish(new_event("acme", "a.b", "2")).await.is_ok()
+    })
+    .await;
+    receiver.wait_for(|received| received.len() == 51, PATIENCE).await;
+    engine.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_goes_on_when_a_redis_that_became_a_replica_is_the_primary_again() {
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    let engine = Engine::start(&redis).await;
+    engine.subscribe("acme", &receiver.url("/hook"), &["*"], |_| {}).await;
+    engine.publish("acme", "a.b", "1").await;
+    receiver.wait_for(|received| received.len() == 1, PATIENCE).await;
+    let mut connection = redis.connect().await;
+    // A replica of nobody that answers: every write is refused with READONLY.
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec_async(&mut connection).await.expect("a replica");
+    let publishing = tokio::spawn(engine.publisher.publish(new_event("acme", "a.b", "2")));
+    wait_until("a write was refused", async || {
+        let stats: String =
+            redis::cmd("INFO").arg("errorstats").query_async(&mut connection.clone()).await.expect("stats");
+        stats.contains("READONLY")
+    })
+    .await;
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec_async(&mut connection).await.expect("a primary");
+    publishing.await.expect("no panic").expect("a published event");
+    receiver.wait_for(|received| received.len() == 2, PATIENCE).await;
+    engine.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_still_owed_outlives_the_trimming_of_the_log() {
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    let mut engine = Engine::idle(&redis, &[]).await;
+    let webhook = engine.subscribe("acme", &receiver.url("/hook"), &["*"], |_| {}).await;
+    let failing = engine.subscribe("acme", &receiver.url("/dead"), &["*"], |s| s.retry = quick_retry(0)).await;
+    receiver.script("/dead", vec![Reply::status(500); 20]);
+    assert!(engine.streams.set_active(webhook, false).await.expect("an answer"));
+    engine.run(Role::Dispatcher);
+    engine.run(Role::Sender);
+    for index in 0..20 {
+        engine.publish("acme", "a.b", index.to_string()).await;
+    }
+    engine.wait_until_dispatched().await;
+    engine.wait_until_drained(failing).await;
+    let shard = engine.streams.shard_of("acme");
+    let (trimmed, kept) = engine.streams.trim_events(shard, StreamId::MAX).await.expect("an answer");
+    assert_eq!((trimmed, kept), (20, 20));
+    assert!(engine.streams.set_active(webhook, true).await.expect("an answer"));
+    receiver.wait_for(|received| received.iter().filter(|r| r.path == "/hook").count() == 20, PATIENCE).await;
+
+    let dead: Vec<StreamId> = engine.dead_letters(failing).await.iter().map(|letter| letter.entry).collect();
+    assert_eq!(dead.len(), 20);
+    assert_eq!(engine.streams.redrive(failing, &dead).await.expect("an answer").count, 20);
+    receiver.wait_for(|received| received.iter().filter(|r| r.path == "/dead").count() == 40, PATIENCE).await;
+    engine.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_its_backlog_a_webhook_gets_dead_letters_and_others_are_not_touched() {
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    let settings = [("POSTHASTE_DELIVERY__MAX_BACKLOG", "10"), ("POSTHASTE_DELIVERY__MAX_DEAD", "5")];
+    let engine = Engine::with_settings(&redis, &settings).await;
+    let paused = engine.subscribe("acme", &receiver.url("/paused"), &["*"], |_| {}).await;
+    engine.subscribe("acme", &receiver.url("/healthy"), &["*"], |_| {}).await;
+    assert!(engine.streams.set_active(paused, false).await.expect("an answer"));
+    for index in 0..30 {
+        engine.publish("acme", "a.b", index.to_string()).await;
+        receiver.wait_for(|received| received.len() == index + 1, PATIENCE).await;
+    }
+    engine.wait_until_dispatched().await;
+    let state = engine.state(paused).await.state;
+    assert_eq!((state.fresh, state.dead), (10, 5));
+    assert!(engine.dead_letters(paused).await.iter().all(|letter| letter.reason == Reason::Overflow));
+    let now_ms = engine.streams.now_ms().await.expect("Redis' time");
+    let figures = engine.streams.figures(engine.streams.shard_of("acme"), now_ms).await.expect("figures");
+    assert_eq!(figures.counts.dropped, 15, "what goes at max_dead is counted");
+    engine.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_come_when_the_policy_says() {
+    const DELIVERIES: usize = 40;
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    receiver.otherwise(|request| {
+        let is_last = request.header("x-webhook-attempt") == Some("4");
+        Reply::status(if is_last { 200 } else { 500 })
+    });
+    let engine = Engine::start(&redis).await;
+    let delays = [200, 400, 800];
+    let webhook = engine
+        .subscribe("acme", &receiver.url("/hook"), &["*"], |s| {
+            s.retry = posthaste::domain::retry::Retry::schedule(delays.to_vec(), 0.0);
+            s.max_concurrency = 100;
+        })
+        .await;
+    for index in 0..DELIVERIES {
+        engine.publish("acme", "a.b", index.to_string()).await;
+    }
+    let received = receiver.wait_for(|received| received.len() == 4 * DELIVERIES, PATIENCE).await;
+    engine.wait_until_drained(webhook).await;
+    for (index, delay) in delays.iter().enumerate() {
+        for failed in received.iter().filter(|r| r.header("x-webhook-attempt") == Some(&(index + 1).to_string())) {
+            let next = received.iter().find(|r| {
+                r.header("x-webhook-delivery") == failed.header("x-webhook-delivery")
+                    && r.header("x-webhook-attempt") == Some(&(index + 2).to_string())
+            });
+            let waited = next.expect("the next attempt").at - failed.at;
+            // How punctual it is is measured by the bench; that it is never early, and comes, holds on any machine.
+            assert!(waited >= Duration::from_millis(*delay), "{waited:?} instead of {delay} ms");
+        }
+    }
+    engine.stop_all().await;
+}

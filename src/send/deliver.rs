@@ -112,7 +112,7 @@ impl Deliverer {
             }
             (Some(target), Some(event)) => self.attempt(&lease, &target, &event).await,
         };
-        let end_to_end = Duration::from_millis(now_ms().saturating_sub(published_ms));
+        let end_to_end = Duration::from_millis(lease.redis_now_ms().saturating_sub(published_ms));
         let report = Report { settled: Settled { lease, ending, event_type }, end_to_end, slot };
         if self.reports.send(report).await.is_err() {
             tracing::debug!("the sender has ended: the lease of this delivery runs out");
@@ -159,7 +159,7 @@ impl Deliverer {
             is_late: false,
         };
         metrics::attempt_made(&attempt);
-        let age_ms = now_ms().saturating_sub(lease.entry.ms);
+        let age_ms = lease.redis_now_ms().saturating_sub(lease.entry.ms);
         let jitter = rand::random_range(-1.0..=1.0);
         let retry = &target.subscription.retry;
         let max_age_ms = self.max_age.as_millis() as u64;

@@ -17,7 +17,7 @@ use std::{
 
 use futures_util::future::join_all;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
 };
 
@@ -188,16 +188,18 @@ impl Leasing {
     async fn run(&mut self) {
         loop {
             let due = self.next_due().await;
-            let room = self.room().await;
-            let shards = &due[..due.len().min(room)];
-            let leased = join_all(shards.iter().map(|shard| self.streams.lease(*shard, room / shards.len()))).await;
+            let mut room = self.room().await;
+            let shards = &due[..due.len().min(room.num_permits())];
+            let each = room.num_permits() / shards.len();
+            let leased = join_all(shards.iter().map(|shard| self.streams.lease(*shard, each))).await;
             let mut failure = None;
             for (shard, leased) in shards.iter().zip(leased) {
                 match leased {
-                    Ok(leased) => self.take(*shard, leased).await,
+                    Ok(leased) => self.take(*shard, leased, &mut room),
                     Err(error) => failure = Some(error),
                 }
             }
+            drop(room);
             match failure {
                 Some(error) => self.backoff.pause(&error).await,
                 None => self.backoff.recovered(),
@@ -232,20 +234,20 @@ impl Leasing {
         *look = (*look).min(wake.at);
     }
 
-    /// Waits for a free slot, and says how many there are. Only this loop takes them singly, so they stay.
-    async fn room(&self) -> usize {
-        // The semaphore is never closed.
-        drop(self.slots.acquire().await);
-        self.slots.available_permits().max(1)
+    /// Takes every free slot, at least one; what is not needed is given back at once.
+    async fn room(&self) -> OwnedSemaphorePermit {
+        let mut room = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let free = self.slots.available_permits() as u32;
+        if let Ok(more) = self.slots.clone().try_acquire_many_owned(free) {
+            room.merge(more);
+        }
+        room
     }
 
-    async fn take(&mut self, shard: ShardId, leased: Leased) {
+    fn take(&mut self, shard: ShardId, leased: Leased, room: &mut OwnedSemaphorePermit) {
         self.looks[usize::from(shard)] = Wake::at_redis_time(shard, leased.now_ms, leased.next_due_ms).at;
-        let mut with_slots = Vec::with_capacity(leased.leases.len());
-        for lease in leased.leases {
-            let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
-            with_slots.push((lease, slot));
-        }
+        // A call hands out no more than there was room for.
+        let with_slots: Vec<_> = leased.leases.into_iter().filter_map(|lease| Some((lease, room.split(1)?))).collect();
         if !with_slots.is_empty() {
             self.deliveries.spawn(self.deliverer.clone().deliver_all(with_slots));
         }

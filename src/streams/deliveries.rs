@@ -44,6 +44,8 @@ pub struct Lease {
     pub is_rate_limited: bool,
     /// Says that the lease is ours.
     pub token: Arc<str>,
+    /// When it was leased, on Redis' clock: Unix milliseconds.
+    pub leased_ms: u64,
     /// Not later than when it was leased, on our clock.
     pub since: Instant,
 }
@@ -52,6 +54,11 @@ impl Lease {
     /// The public id of the delivery.
     pub fn delivery(&self) -> DeliveryId {
         DeliveryId { event: self.event, subscription: self.subscription, copy: self.copy }
+    }
+
+    /// Redis' clock now, as far as ours can tell without being set alike: Unix milliseconds.
+    pub fn redis_now_ms(&self) -> u64 {
+        self.leased_ms + self.since.elapsed().as_millis() as u64
     }
 
     /// The public number of the attempt, over all redrives.
@@ -196,7 +203,8 @@ impl Streams {
         let (now_ms, next_due, token, taken): (u64, String, String, Vec<Value>) =
             self.0.connections.call(&scripts::LEASE, &command).await?;
         let token: Arc<str> = token.into();
-        let leases = taken.chunks_exact(7).map(|values| read_lease(values, &token, since)).collect::<Result<_>>()?;
+        let leases =
+            taken.chunks_exact(7).map(|values| read_lease(values, &token, now_ms, since)).collect::<Result<_>>()?;
         Ok(Leased { now_ms, next_due_ms: read_due(&next_due)?, leases })
     }
 
@@ -239,7 +247,7 @@ fn read_due(text: &str) -> Result<Option<u64>> {
     text.parse::<f64>().map(|due| Some(due as u64)).map_err(|_| unreadable("a due time"))
 }
 
-fn read_lease(values: &[Value], token: &Arc<str>, since: Instant) -> Result<Lease> {
+fn read_lease(values: &[Value], token: &Arc<str>, leased_ms: u64, since: Instant) -> Result<Lease> {
     let text = |index: usize| -> Result<String> { Ok(redis::from_redis_value(values[index].clone())?) };
     let number = |index: usize| -> Result<u32> { Ok(redis::from_redis_value(values[index].clone())?) };
     let map = redis::from_redis_value(values[4].clone())?;
@@ -255,6 +263,7 @@ fn read_lease(values: &[Value], token: &Arc<str>, since: Instant) -> Result<Leas
         leases_lost: number(5)?,
         is_rate_limited: number(6)? == 1,
         token: token.clone(),
+        leased_ms,
         since,
     })
 }

@@ -160,3 +160,25 @@ async fn retries_come_when_the_policy_says() {
     }
     engine.stop_all().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poison_entry_of_the_log_is_a_dead_letter_and_holds_up_nothing() {
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    let engine = Engine::start(&redis).await;
+    engine.subscribe("acme", &receiver.url("/hook"), &["*"], |_| {}).await;
+    let shard = engine.streams.shard_of("acme");
+    let mut connection = redis.connect().await;
+    let mut poison = redis::cmd("XADD");
+    poison.arg(format!("posthaste:{{s{shard}}}:events")).arg("*").arg("tn").arg("acme").arg("rubbish").arg("1");
+    engine.publish("acme", "a.b", "1").await;
+    poison.exec_async(&mut connection).await.expect("an entry");
+    engine.publish("acme", "a.b", "2").await;
+    receiver.wait_for(|received| received.len() == 2, PATIENCE).await;
+    engine.wait_until_dispatched().await;
+    let bad = engine.streams.bad_entries(Some(shard), StreamId::MAX, StreamId::ZERO, 10).await.expect("entries");
+    assert_eq!(bad.len(), 1);
+    assert_eq!(bad[0].tenant.as_deref(), Some("acme"));
+    assert_eq!(bad[0].raw["rubbish"], &b"1"[..]);
+    engine.stop_all().await;
+}

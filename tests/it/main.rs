@@ -9,3 +9,4 @@ mod manage;
 mod post;
 mod replay;
 mod support;
+mod upkeep;

@@ -19,8 +19,6 @@ if cursor == '' then
 end
 local phase, place = cursor:match('^(%a):(.*)$')
 
-local function isPending(id) return #call('XPENDING', dlv, 'senders', id, id, 1) > 0 end
-
 local phases = {}
 
 -- Every pending id has its entry, and a lease or a retry.
@@ -50,7 +48,7 @@ function phases.e()
   if delivered == '0-0' then return 'i:0' end
   local page = call('XRANGE', dlv, place == '-' and '-' or '(' .. place, delivered, 'COUNT', size)
   for _, entry in ipairs(page) do
-    if not isPending(entry[1]) then
+    if not pendingEntry(sub, entry[1]) then
       call('XCLAIM', dlv, 'senders', 's', 0, entry[1], 'FORCE', 'RETRYCOUNT', 0, 'JUSTID')
       call('ZADD', rty, now, entry[1])
       mend()
@@ -64,15 +62,14 @@ local function scan(zset, furthest, moved)
   local reply = call('ZSCAN', zset, place, 'COUNT', size)
   for i = 1, #reply[2], 2 do
     local id, at = reply[2][i], tonumber(reply[2][i + 1])
-    if not isPending(id) then
-      call('ZREM', zset, id)
-      if zset == inf then call('HDEL', key('tok', sub), id, id .. '#') end
-      mend()
-    elseif at > furthest then
-      call('ZADD', zset, moved, id)
+    if not pendingEntry(sub, id) then
+      forget(sub, id)
       mend()
     elseif zset == rty and call('ZSCORE', inf, id) then
       call('ZREM', rty, id)
+      mend()
+    elseif at > furthest then
+      call('ZADD', zset, moved, id)
       mend()
     end
   end

@@ -11,11 +11,29 @@ local ATTEMPTS_KEPT = 20
 
 local function key(name, id) return P .. ':' .. name .. ':' .. id end
 
+-- Whether the stream id a comes before b.
+local function before(a, b)
+  local ams, aseq = a:match('(%d+)-(%d+)')
+  local bms, bseq = b:match('(%d+)-(%d+)')
+  return tonumber(ams) < tonumber(bms) or ams == bms and tonumber(aseq) < tonumber(bseq)
+end
+
 -- The fields of a stream entry by name.
 local function fields(entry)
   local named = {}
   for i = 1, #entry[2], 2 do named[entry[2][i]] = entry[2][i + 1] end
   return named
+end
+
+-- What the group keeps of an entry that it has handed out ({id, consumer, idle ms, times handed out}); nil where it is not
+-- pending. A missing group is mended by lease.lua; it must not stop another script half-way.
+local function pendingEntry(sub, id)
+  return redis.pcall('XPENDING', key('dlv', sub), 'senders', id, id, 1)[1]
+end
+
+-- The oldest entry that is not done; nil when none is.
+local function pendingHead(sub)
+  return redis.pcall('XPENDING', key('dlv', sub), 'senders', '-', '+', 1)[1]
 end
 
 -- The runtime state of a subscription, or nil where there is none. A clock that stepped back strands nothing: what lies
@@ -82,7 +100,7 @@ local function nextDue(sub, r, fresh, waiting, leased)
   if live >= cap(r) then return due end
   local open = gate(r)
   if r.fifo then
-    local head = call('XPENDING', key('dlv', sub), 'senders', '-', '+', 1)[1]
+    local head = pendingHead(sub)
     local retry = head and call('ZSCORE', rty, head[1])
     return math.min(due, retry and math.max(tonumber(retry), open) or open)
   end

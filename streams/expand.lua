@@ -7,7 +7,7 @@
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
 local log, refs = P .. ':events', P .. ':refs'
 
-local function deliver(ev, type, sub, r)
+local function deliver(ev, type, sub)
   local dlv = key('dlv', sub)
   if call('XLEN', dlv) < maxBacklog then return call('XADD', dlv, '*', 'e', ev) end
   bury(sub, { ev = ev, copy = 0, type = type, attempts = 0, why = 'overflow', status = 0,
@@ -24,14 +24,15 @@ local function expand(ev, track, type, subs)
     local r = load(sub)
     if r and r.st ~= 'd' then
       taken = taken + 1
-      local entry = deliver(ev, type, sub, r)
+      local entry = deliver(ev, type, sub)
       if entry and track == 1 then notes[#notes + 1], notes[#notes + 2] = sub .. '#0', 'p ' .. entry end
       plan(sub, r)
     end
   end
   if #notes > 0 then call('HSET', evs, unpack(notes)) end
   if taken < #subs then
-    call('HINCRBY', evs, 'n', taken - #subs)
+    -- An event whose targets are not all noted keeps a count above those that are.
+    if track == 1 then call('HINCRBY', evs, 'n', taken - #subs) end
     if call('HINCRBY', refs, ev, taken - #subs) <= 0 then call('HDEL', refs, ev) end
   end
 end

@@ -12,15 +12,15 @@ local function take(sub, r, entry, made, lost)
   for _, value in ipairs({ sub, r.v, entry[1], made, entry[2], lost, r.interval > 0 and 1 or 0 }) do taken[#taken + 1] = value end
 end
 
-local function made(dlv, id)
-  local pending = call('XPENDING', dlv, 'senders', id, id, 1)[1]
+local function made(sub, id)
+  local pending = pendingEntry(sub, id)
   return pending and pending[4] or 1
 end
 
 -- An abandoned entry keeps its count: a crash of ours is not the receiver's failure. One that outlives too many senders dies.
 local function reclaim(sub, r, id)
   local dlv = key('dlv', sub)
-  local times = made(dlv, id)
+  local times = made(sub, id)
   local lost = call('HINCRBY', key('tok', sub), id .. '#', 1)
   local entry = call('XCLAIM', dlv, 'senders', 's', 0, id, 'RETRYCOUNT', times)[1]
   if entry and lost < LOST_AT_MOST then take(sub, r, entry, times, lost) return true end
@@ -39,7 +39,7 @@ local function retry(sub, r, id)
   local dlv = key('dlv', sub)
   local entry = call('XCLAIM', dlv, 'senders', 's', 0, id)[1]
   if not entry then forget(sub, id) return false end
-  take(sub, r, entry, made(dlv, id), 0)
+  take(sub, r, entry, made(sub, id), tonumber(call('HGET', key('tok', sub), id .. '#') or 0))
   return true
 end
 
@@ -47,7 +47,7 @@ end
 local function candidates(sub, r, n)
   local inf, rty = key('inf', sub), key('rty', sub)
   if r.fifo then
-    local head = call('XPENDING', key('dlv', sub), 'senders', '-', '+', 1)[1]
+    local head = pendingHead(sub)
     if not head then return {}, {}, 1 end
     local lease, due = call('ZSCORE', inf, head[1]), call('ZSCORE', rty, head[1])
     if lease then return tonumber(lease) <= now and { head[1] } or {}, {}, 0 end
@@ -98,7 +98,9 @@ for _, sub in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARG
     if not ok then
       local text = type(err) == 'table' and err.err or tostring(err)
       if not text:find('NOGROUP', 1, true) then return redis.error_reply(text) end
+      -- With the group went what it had handed out: every entry that is left is new.
       call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
+      call('UNLINK', key('inf', sub), key('rty', sub), key('tok', sub))
       plan(sub, r)
     end
   end

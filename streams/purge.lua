@@ -20,8 +20,7 @@ local function page(stream, left)
   if #ids == 0 then return 0 end
   if stream == dlv then
     call('XACK', dlv, 'senders', unpack(ids))
-    call('ZREM', key('inf', sub), unpack(ids))
-    call('ZREM', key('rty', sub), unpack(ids))
+    for _, id in ipairs(ids) do forget(sub, id) end
   end
   call('XDEL', stream, unpack(ids))
   return #ids

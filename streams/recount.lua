@@ -5,19 +5,17 @@
 local refs, mended = P .. ':refs', 0
 local reply = call('HSCAN', refs, ARGV[2], 'COUNT', ARGV[3])
 
--- Entries that are there, of those the status calls pending or dead; nil where it does not know them all.
+-- Entries that are there, of those the status calls pending or dead; nil where it does not know every delivery.
 local function entries(ev)
-  local status, found = call('HGETALL', key('evs', ev)), 0
+  local evs, found = key('evs', ev), 0
+  if tonumber(call('HGET', evs, 'n') or 0) ~= call('HLEN', evs) - 1 then return nil end
+  local status = call('HGETALL', evs)
   for i = 1, #status, 2 do
-    if status[i] == 'n' then
-      if tonumber(status[i + 1]) > TRACKED_TARGETS then return nil end
-    else
-      local state, id = status[i + 1]:match('^(%a) (%S+)')
-      local stream = state == 'p' and 'dlv' or state == 'd' and 'dead'
-      if stream and #call('XRANGE', key(stream, status[i]:match('^(.*)#')), id, id) > 0 then found = found + 1 end
-    end
+    local state, id = status[i + 1]:match('^(%a) (%S+)')
+    local stream = state == 'p' and 'dlv' or state == 'd' and 'dead'
+    if stream and #call('XRANGE', key(stream, status[i]:match('^(.*)#')), id, id) > 0 then found = found + 1 end
   end
-  return #status > 0 and found or nil
+  return found
 end
 
 for i = 1, #reply[2], 2 do

@@ -7,7 +7,7 @@ local sub, maxBacklog = ARGV[2], tonumber(ARGV[3])
 local dlv, dead = key('dlv', sub), key('dead', sub)
 local r = load(sub)
 if not r or r.st == 'd' then return { 0, 0, 1 } end
-local redriven, full = {}, 0
+local redriven, full = 0, 0
 for _, id in ipairs(cmsgpack.unpack(ARGV[4])) do
   if call('XLEN', dlv) >= maxBacklog then full = 1 break end
   local letter = call('XRANGE', dead, id, id)[1]
@@ -15,16 +15,16 @@ for _, id in ipairs(cmsgpack.unpack(ARGV[4])) do
     local f = fields(letter)
     local entry = call('XADD', dlv, '*', 'e', f.e, 'c', f.c, 'a', f.n)
     note(f.e, sub, f.c, 'p', entry, f.n, f.ls)
-    redriven[#redriven + 1] = id
+    call('XDEL', dead, id)
+    redriven = redriven + 1
   end
 end
-if #redriven > 0 then
-  call('XDEL', dead, unpack(redriven))
+if redriven > 0 then
   call('HSET', key('rt', sub), 'cf', 0, 'cfat', 0, 'hold', 0, 'ra', 0)
-  call('HINCRBY', key('rt', sub), 'ko', -#redriven)
+  call('HINCRBY', key('rt', sub), 'ko', -redriven)
   r.cf, r.hold, r.ra = 0, 0, 0
 end
 tidyDead(sub)
 plan(sub, r)
 ring()
-return { #redriven, full, 0 }
+return { redriven, full, 0 }

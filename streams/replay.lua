@@ -1,19 +1,33 @@
 #!lua
 -- Puts events of the log at the end of one subscription's delivery stream, for a job. Refused when memory is short.
 -- ARGV 2 sub  3 job  4 cursor expected  5 next cursor  6 state after: running | done  7 backlog limit  8 events (MessagePack)
--- Returns {queued, refusal or "", its argument}: CURSOR c (the job is there) | FULL | GONE
+-- Returns {queued, refusal or "", its argument}: CURSOR c (the job is there) | LATER (the backlog is full, or an event is not
+-- expanded yet) | GONE (so is the job)
 local sub, job = ARGV[2], key('rpl', ARGV[3])
-local r = load(sub)
-if not r or r.st == 'd' then
-  call('HSET', job, 'state', 'cancelled')
+
+local function finish(state)
+  call('HSET', job, 'state', state)
   call('SREM', P .. ':jobs', ARGV[3])
   call('PEXPIRE', job, 86400000)
+end
+
+local at = call('HGET', job, 'cursor')
+if not at then return { 0, 'GONE', '' } end
+if at ~= ARGV[4] then return { 0, 'CURSOR', at } end
+local r = load(sub)
+if not r or r.st == 'd' then
+  finish('cancelled')
   return { 0, 'GONE', '' }
 end
-local at = call('HGET', job, 'cursor')
-if at ~= ARGV[4] then return { 0, 'CURSOR', at or '' } end
 local evs = cmsgpack.unpack(ARGV[8])
-if call('XLEN', key('dlv', sub)) + #evs > tonumber(ARGV[7]) then return { 0, 'FULL', '' } end
+local backlog = call('XLEN', key('dlv', sub))
+-- An empty one takes what is asked, or a limit below a page would never let any through.
+if backlog > 0 and backlog + #evs > tonumber(ARGV[7]) then return { 0, 'LATER', '' } end
+-- An event still to be expanded would take the same copy twice.
+local expanded = call('HGET', P .. ':meta', 'hwm') or '0-0'
+for _, ev in ipairs(evs) do
+  if before(expanded, ev) then return { 0, 'LATER', '' } end
+end
 
 -- The first copy that the event has not had for this subscription. Above TRACKED_TARGETS the first is not noted.
 local function copyOf(ev)
@@ -35,12 +49,9 @@ for _, ev in ipairs(evs) do
     queued = queued + 1
   end
 end
-call('HSET', job, 'cursor', ARGV[5], 'state', ARGV[6])
+call('HSET', job, 'cursor', ARGV[5])
 call('HINCRBY', job, 'queued', queued)
-if ARGV[6] == 'done' then
-  call('SREM', P .. ':jobs', ARGV[3])
-  call('PEXPIRE', job, 86400000)
-end
+if ARGV[6] == 'done' then finish('done') end
 plan(sub, r)
 ring()
 return { queued, '', '' }

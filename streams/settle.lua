@@ -11,7 +11,7 @@ local maxDead = tonumber(ARGV[2])
 local touched, stale = {}, {}
 
 local function touch(sub)
-  if not touched[sub] then touched[sub] = { r = load(sub), done = {} } end
+  if not touched[sub] then touched[sub] = { r = load(sub), done = {}, isDone = {} } end
   return touched[sub]
 end
 
@@ -48,14 +48,13 @@ local function keepAway(sub, r, ms)
   call('HSET', key('rt', sub), 'ra', r.ra)
 end
 
-local function release(sub, id)
-  local dlv = key('dlv', sub)
-  local pending = call('XPENDING', dlv, 'senders', id, id, 1)[1]
-  if pending then call('XCLAIM', dlv, 'senders', 's', 0, id, 'RETRYCOUNT', math.max(0, pending[4] - 1), 'JUSTID') end
+local function release(sub, id, pending)
+  call('XCLAIM', key('dlv', sub), 'senders', 's', 0, id, 'RETRYCOUNT', math.max(0, pending[4] - 1), 'JUSTID')
   call('ZADD', key('rty', sub), now + 1, id)
 end
 
 local function disable(sub, r, reason)
+  if r.st == 'd' then return end
   local version = call('XADD', P .. ':cfglog', 'MAXLEN', '~', 10000, '*', 's', sub)
   call('HSET', P .. ':cfgv', call('HGET', key('rt', sub), 'tn') or '', version)
   call('HSET', key('rt', sub), 'st', 'x', 'why', reason, 'since', now, 'v', version)
@@ -64,12 +63,14 @@ end
 
 local function settle(result, text)
   local sub, id, token, outcome, arg, away, weight, ev, copy, type, attempts, status, error = unpack(result, 1, 13)
-  local mine = call('HGET', key('tok', sub), id) == token
-  local r = touch(sub).r
-  local delivered = not mine and r and outcome == 'ok' and #call('XPENDING', key('dlv', sub), 'senders', id, id, 1) > 0
+  local t = touch(sub)
+  local r = t.r
+  -- An entry that an earlier result of this call has ended is pending until the end of the call.
+  local pending = r and not t.isDone[id] and pendingEntry(sub, id)
+  local mine = pending and call('HGET', key('tok', sub), id) == token or false
   local attempt = record(sub, outcome, status, type, text, not mine)
   if attempt and r then call('HSET', key('rt', sub), 'last', now) end
-  if not (mine and r or delivered) then return mine end
+  if not (mine or pending and outcome == 'ok') then return false end
 
   local began = tonumber(token:match('^%d+'))
   local done = outcome ~= 'retry' and outcome ~= 'release'
@@ -82,7 +83,7 @@ local function settle(result, text)
     note(ev, sub, copy, 'p', id, attempts, status, attempt)
     fail(sub, r, began, weight)
   elseif outcome == 'release' then
-    release(sub, id)
+    release(sub, id, pending)
   else
     bury(sub, { ev = ev, copy = copy, type = type, attempts = attempts, why = arg, status = status, error = error,
       entry = id, attempt = attempt }, maxDead)
@@ -91,8 +92,7 @@ local function settle(result, text)
   keepAway(sub, r, away)
   call('ZREM', key('inf', sub), id)
   if done then
-    local ids = touch(sub).done
-    ids[#ids + 1] = id
+    t.done[#t.done + 1], t.isDone[id] = id, true
     forget(sub, id)
     if outcome == 'ok' then unref(ev) end
   else

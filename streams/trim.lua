@@ -5,13 +5,6 @@
 -- Returns {trimmed, kept beside}
 local log = P .. ':events'
 
-local function parse(id) local ms, seq = id:match('(%d+)-(%d+)') return tonumber(ms), tonumber(seq) end
-local function before(a, b)
-  local ams, aseq = parse(a)
-  local bms, bseq = parse(b)
-  return ams < bms or ams == bms and aseq < bseq
-end
-
 local delivered
 for _, group in ipairs(redis.pcall('XINFO', 'GROUPS', log)) do
   local g = fields({ '', group })

@@ -50,8 +50,9 @@ pub enum Queued {
     Done(u64),
     /// Another one moved the job on: it is there.
     MovedOn(StreamId),
-    /// The backlog is full: later.
-    BacklogFull,
+    /// The backlog is full, or one of the events is not expanded yet.
+    Later,
+    /// The subscription is gone, or the job is.
     Gone,
 }
 
@@ -123,7 +124,7 @@ impl Streams {
         match refusal.as_str() {
             "" => Ok(Queued::Done(queued)),
             "CURSOR" => entry::stream_id(&argument).map(Queued::MovedOn),
-            "FULL" => Ok(Queued::BacklogFull),
+            "LATER" => Ok(Queued::Later),
             "GONE" => Ok(Queued::Gone),
             _ => Err(unreadable("a refusal of replay")),
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{ShardId, Streams, error::Result};
+use super::{ShardId, Streams, error::Result, scripts};
 
 /// How long a leader stays one without renewing.
 const LEADER_FOR: Duration = Duration::from_secs(3);
@@ -35,26 +35,13 @@ impl Streams {
 
     /// Becomes, or stays, the leader of each post; says for each whether `process` is it now.
     pub async fn lead(&self, posts: &[Post], process: &str) -> Result<Vec<bool>> {
-        if posts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut pipeline = redis::pipe();
+        let mut leads = Vec::with_capacity(posts.len());
         for post in posts {
-            let key = self.lead_key(*post);
-            pipeline.cmd("SET").arg(&key).arg(process).arg("NX").arg("PX").arg(LEADER_FOR.as_millis() as u64).ignore();
-            pipeline.cmd("GET").arg(&key);
+            let mut command = scripts::LEAD.on(&self.lead_key(*post));
+            command.arg("").arg(process).arg(LEADER_FOR.as_millis() as u64);
+            leads.push(self.0.connections.call(&scripts::LEAD, &command).await?);
         }
-        let leaders: Vec<Option<String>> = self.0.connections.run_all(&pipeline).await?;
-        let mine: Vec<bool> = leaders.iter().map(|leader| leader.as_deref() == Some(process)).collect();
-        let mut renewal = redis::pipe();
-        for (post, _) in posts.iter().zip(&mine).filter(|(_, mine)| **mine) {
-            // Not compared again: whoever took over within this round trip is renewed once, which does no harm.
-            renewal.cmd("PEXPIRE").arg(self.lead_key(*post)).arg(LEADER_FOR.as_millis() as u64).ignore();
-        }
-        if mine.contains(&true) {
-            self.0.connections.run_all::<()>(&renewal).await?;
-        }
-        Ok(mine)
+        Ok(leads)
     }
 
     /// Who leads each post, if anybody does.
@@ -80,14 +67,9 @@ impl Streams {
 
     /// Says that a worker (`role:process`) is alive, and lists those that are.
     pub async fn check_in(&self, worker: &str) -> Result<Vec<String>> {
-        let now = self.now_ms().await?;
-        let key = self.keys().global("workers");
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("ZADD").arg(&key).arg(now).arg(worker).ignore();
-        pipeline.cmd("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(now - FORGOTTEN_AFTER.as_millis() as u64).ignore();
-        pipeline.cmd("ZRANGEBYSCORE").arg(&key).arg(now - ALIVE_FOR.as_millis() as u64).arg("+inf");
-        let (alive,): (Vec<String>,) = self.0.connections.run_all(&pipeline).await?;
-        Ok(alive)
+        let mut command = scripts::CHECK_IN.on(&self.keys().global("workers"));
+        command.arg("").arg(worker).arg(ALIVE_FOR.as_millis() as u64).arg(FORGOTTEN_AFTER.as_millis() as u64);
+        self.0.connections.call(&scripts::CHECK_IN, &command).await
     }
 
     /// The workers that are alive, each `role:process`.

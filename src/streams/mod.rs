@@ -132,8 +132,8 @@ impl Streams {
 
     /// Starts a call of `script` on `shard`: KEYS[1] = `P:due`, ARGV[1] = `P`; more arguments may follow.
     fn script(&self, script: &Script, shard: ShardId) -> redis::Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.sha1).arg(1).arg(self.keys().of(shard, "due")).arg(self.keys().shard(shard));
+        let mut command = script.on(&self.keys().of(shard, "due"));
+        command.arg(self.keys().shard(shard));
         command
     }
 }

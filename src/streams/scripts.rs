@@ -9,6 +9,15 @@ pub struct Script {
     pub sha1: String,
 }
 
+impl Script {
+    /// Starts a call with its one key, which says which server it runs on; ARGV[1] and more are to follow.
+    pub fn on(&self, key: &str) -> redis::Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.sha1).arg(1).arg(key);
+        command
+    }
+}
+
 const COMMON: &str = include_str!("../../streams/common.lua");
 
 macro_rules! scripts {
@@ -41,6 +50,9 @@ scripts! {
     TRIM = "trim";
     AUDIT = "audit";
     RECOUNT = "recount";
+    LEAD = "lead";
+    CHECK_IN = "check_in";
+    SET_META = "set_meta";
 }
 
 /// The first line says what the server may do with the script, so it stays the first; the shared part comes below it.

@@ -106,15 +106,18 @@ impl Streams {
 
     /// Closes or opens the gate of a shard: a closed one refuses what is published.
     pub async fn set_gate(&self, shard: ShardId, is_closed: bool) -> Result<()> {
-        let mut command = redis::cmd("HSET");
-        self.0.connections.run(command.arg(self.keys().of(shard, "meta")).arg("gate").arg(u8::from(is_closed))).await
+        self.set_meta(shard, "gate", u64::from(is_closed)).await
     }
 
     /// Says how long the status of a finished event is kept.
     pub async fn keep_status_for(&self, shard: ShardId, keep: Duration) -> Result<()> {
-        let mut command = redis::cmd("HSET");
-        command.arg(self.keys().of(shard, "meta")).arg("keep").arg(keep.as_millis() as u64);
-        self.0.connections.run(&command).await
+        self.set_meta(shard, "keep", keep.as_millis() as u64).await
+    }
+
+    async fn set_meta(&self, shard: ShardId, field: &str, value: u64) -> Result<()> {
+        let mut command = self.script(&scripts::SET_META, shard);
+        command.arg(field).arg(value);
+        self.0.connections.call(&scripts::SET_META, &command).await
     }
 
     /// Trims the oldest events up to `last`; says how many went, and of how many the body is kept beside the log.

@@ -19,8 +19,8 @@ use crate::{
 
 /// How often replays are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long a replay waits while the subscription's backlog is full.
-const WHILE_FULL: Duration = Duration::from_secs(1);
+/// How long a replay waits while the backlog is full, or an event is still to be dispatched.
+const LATER: Duration = Duration::from_secs(1);
 
 /// Carries out the replays of the shards that are led, until it is told to stop.
 pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>, shutdown: Shutdown) {
@@ -98,7 +98,7 @@ async fn carry_out(streams: &Streams, shard: ShardId, id: &str, led: &watch::Rec
         match step(streams, &job).await? {
             Queued::Done(count) => tokio::time::sleep_until(started + pause_after(count, job.rate)).await,
             Queued::MovedOn(_) => {}
-            Queued::BacklogFull => tokio::time::sleep(WHILE_FULL).await,
+            Queued::Later => tokio::time::sleep(LATER).await,
             Queued::Gone => return Ok(()),
         }
     }

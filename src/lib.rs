@@ -21,6 +21,7 @@
 //! | 4 | [`api`] [`tools`] | rows 0-3a, [`replay`] |
 //! | 5 | [`cli`], then `main` | all |
 
+pub mod api;
 pub mod backoff;
 pub mod config;
 pub mod connect;

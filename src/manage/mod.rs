@@ -3,7 +3,9 @@
 //! Every value that a user gave is checked here, and refused by its public name. Nothing here sends anything.
 
 mod dead_letters;
+mod events;
 mod fields;
+mod filter;
 mod replays;
 mod tenants;
 mod walk;
@@ -15,7 +17,8 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-pub use dead_letters::{DeadItem, DeadLetterCursor, DeadLetterFilter, DeadLetterId, DeadLetterPage};
+pub use dead_letters::{DeadItem, DeadLetterPage};
+pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
 pub use webhooks::{NewWebhook, RetryInput, WebhookChange};
 
 use crate::{
@@ -78,6 +81,6 @@ impl Manager {
 }
 
 /// Unix milliseconds by this machine's clock.
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

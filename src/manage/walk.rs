@@ -9,7 +9,8 @@ use std::{
 
 use super::{
     ManageError, Manager,
-    dead_letters::{Dead, DeadLetterCursor, DeadLetterFilter, owns},
+    dead_letters::owns,
+    filter::{Dead, DeadLetterCursor, DeadLetterFilter},
 };
 use crate::{
     domain::{

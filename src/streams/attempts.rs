@@ -54,6 +54,14 @@ impl Member {
 }
 
 impl AttemptFilter {
+    /// Whether an attempt, read in full, is asked for.
+    pub fn allows_attempt(&self, id: AttemptId, attempt: &Attempt) -> bool {
+        self.is_success.is_none_or(|wanted| wanted == attempt.is_success())
+            && self.event_type.as_ref().is_none_or(|wanted| *wanted == attempt.event_type)
+            && self.since_ms.is_none_or(|since| id.at.ms >= since)
+            && self.until_ms.is_none_or(|until| id.at.ms <= until)
+    }
+
     fn allows(&self, member: &Member, type_hash: Option<u32>) -> bool {
         self.is_success.is_none_or(|wanted| wanted == member.is_success)
             && type_hash.is_none_or(|wanted| wanted == member.type_hash)

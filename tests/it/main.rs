@@ -1,5 +1,6 @@
 //! The one integration test binary: a module for each thing the program does.
 
+mod api;
 mod crash;
 mod deliver;
 mod embedded;

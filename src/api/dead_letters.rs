@@ -1,0 +1,158 @@
+//! `/api/v1/dead-letters`.
+
+use axum::{Json as Answer, extract::State};
+use http::StatusCode;
+use serde::Serialize;
+
+use super::{
+    Api,
+    auth::Tenant,
+    error::Problem,
+    extract::{Id, OptionalJson, Query, moment},
+    input::ReplayBody,
+    json::{DeadLetterJson, Page},
+};
+use crate::{
+    domain::outcome::Reason,
+    manage::{DeadLetterFilter, DeadLetterId},
+};
+
+/// Ids that one request may name.
+const IDS_AT_MOST: usize = 1_000;
+
+/// What a replay did, or would do.
+#[derive(Serialize)]
+pub(super) struct Replayed {
+    count: u64,
+    dry_run: bool,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    mut query: Query,
+) -> Result<Answer<Page<DeadLetterJson>>, Problem> {
+    let filter = DeadLetterFilter {
+        webhook: query.parsed("webhook_id", "must be a webhook's id (`wh_…`)")?,
+        event_type: query.take("type"),
+        since_ms: query.moment("since")?,
+        until_ms: query.moment("until")?,
+        reason: query.take("reason").map(|name| reason(&name)).transpose()?,
+        ids: Vec::new(),
+    };
+    let (limit, cursor) = (query.limit()?, query.cursor()?);
+    query.finish()?;
+    let page = api.manager.dead_letters(&tenant, &filter, cursor, limit).await?;
+    Ok(Answer(Page {
+        data: page.data.iter().map(DeadLetterJson::of).collect(),
+        next_cursor: page.next.map(|next| next.to_string()),
+    }))
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Id(id): Id,
+) -> Result<Answer<DeadLetterJson>, Problem> {
+    let item = api.manager.dead_letter(&tenant, known(&id)?).await?;
+    Ok(Answer(DeadLetterJson::of(&item)))
+}
+
+pub(super) async fn delete(State(api): State<Api>, Tenant(tenant): Tenant, Id(id): Id) -> Result<StatusCode, Problem> {
+    let filter = DeadLetterFilter { ids: vec![known(&id)?], ..Default::default() };
+    match api.manager.purge_dead_letters(&tenant, &filter, |_| ()).await? {
+        0 => Err(Problem::not_found("dead letter")),
+        _ => Ok(StatusCode::NO_CONTENT),
+    }
+}
+
+pub(super) async fn replay_one(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Id(id): Id,
+) -> Result<Answer<Replayed>, Problem> {
+    let filter = DeadLetterFilter { ids: vec![known(&id)?], ..Default::default() };
+    match api.manager.replay_dead_letters(&tenant, &filter, None, |_| ()).await? {
+        0 => Err(Problem::not_found("dead letter")),
+        count => Ok(Answer(Replayed { count, dry_run: false })),
+    }
+}
+
+pub(super) async fn replay(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    OptionalJson(body): OptionalJson<ReplayBody>,
+) -> Result<Answer<Replayed>, Problem> {
+    let (dry_run, rate) = (body.dry_run, body.rate);
+    if rate == Some(0) {
+        return Err(Problem::invalid("rate", "at least 1 a second, or none for no limit"));
+    }
+    let Some(filter) = filter(body)? else { return Ok(Answer(Replayed { count: 0, dry_run })) };
+    let count = if dry_run {
+        api.manager.count_replayable(&tenant, &filter).await?
+    } else {
+        api.manager.replay_dead_letters(&tenant, &filter, rate, |_| ()).await?
+    };
+    Ok(Answer(Replayed { count, dry_run }))
+}
+
+/// `None` for an empty list of ids, which leaves nothing.
+fn filter(body: ReplayBody) -> Result<Option<DeadLetterFilter>, Problem> {
+    let parse = |text: String| text.parse().map_err(|_| Problem::invalid("webhook_id", "must be a webhook's id"));
+    let ids = body.ids.map(|ids| ids.iter().map(|id| dead_letter_id(id)).collect::<Result<Vec<_>, _>>()).transpose()?;
+    if ids.as_ref().is_some_and(|ids| ids.len() > IDS_AT_MOST) {
+        return Err(Problem::invalid("ids", format!("at most {IDS_AT_MOST} are allowed")));
+    }
+    if ids.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(None);
+    }
+    Ok(Some(DeadLetterFilter {
+        webhook: body.webhook_id.map(parse).transpose()?,
+        event_type: body.event_type,
+        since_ms: body.since.map(|text| moment("since", &text)).transpose()?,
+        until_ms: body.until.map(|text| moment("until", &text)).transpose()?,
+        reason: body.reason.map(|name| reason(&name)).transpose()?,
+        ids: ids.unwrap_or_default(),
+    }))
+}
+
+fn dead_letter_id(text: &str) -> Result<DeadLetterId, Problem> {
+    text.parse().map_err(|_| Problem::invalid("ids", "must hold ids of dead letters (`dlv_…`)"))
+}
+
+/// The id in a path; one of another form is none of ours.
+fn known(id: &str) -> Result<DeadLetterId, Problem> {
+    id.parse().map_err(|_| Problem::not_found("dead letter"))
+}
+
+fn reason(name: &str) -> Result<Reason, Problem> {
+    Reason::of_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        Problem::invalid("reason", format!("one of {} is allowed", known.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_list_of_ids_leaves_nothing_and_no_list_leaves_all() {
+        let ids = |ids: Option<Vec<String>>| filter(ReplayBody { ids, ..Default::default() }).unwrap();
+        assert_eq!(ids(None), Some(DeadLetterFilter::default()));
+        assert_eq!(ids(Some(vec![])), None);
+    }
+
+    #[test]
+    fn what_a_filter_does_not_know_is_refused_by_name() {
+        let check = |body: ReplayBody, field: &str| {
+            assert_eq!(filter(body).unwrap_err().field.as_deref(), Some(field));
+        };
+        let some = |text: &str| Some(text.to_owned());
+        check(ReplayBody { webhook_id: some("x"), ..Default::default() }, "webhook_id");
+        check(ReplayBody { since: some("x"), ..Default::default() }, "since");
+        check(ReplayBody { reason: some("x"), ..Default::default() }, "reason");
+        check(ReplayBody { ids: Some(vec!["x".into()]), ..Default::default() }, "ids");
+        check(ReplayBody { ids: Some(vec!["x".into(); IDS_AT_MOST + 1]), ..Default::default() }, "ids");
+    }
+}

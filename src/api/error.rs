@@ -1,0 +1,214 @@
+//! Every refusal of the API: RFC 9457 problem details with a stable `code`, the field at fault and what to do.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+
+use super::json::ProblemJson;
+use crate::{
+    domain::Invalid,
+    manage::ManageError,
+    metrics,
+    publish::PublishError,
+    streams::{self},
+};
+
+/// Seconds after which a client may try again.
+const WHEN_FULL: u32 = 5;
+const WHEN_AWAY: u32 = 2;
+
+/// Why a request was refused or failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub status: StatusCode,
+    /// Stable; one of those in this file.
+    pub code: &'static str,
+    pub detail: String,
+    pub field: Option<String>,
+    /// When to try again, if it may pass.
+    pub retry_after_seconds: Option<u32>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), field: None, retry_after_seconds: None }
+    }
+
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// A field, a parameter or a header with a value that cannot be taken.
+    pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        let field = field.into();
+        let detail = format!("{field}: {}", problem.into());
+        Self { field: Some(field), ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
+    }
+
+    pub fn unauthorized() -> Self {
+        let detail =
+            "give the admin key: `Authorization: Bearer <key>` (api.admin_key; `serve` prints the one it made)";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    pub fn forbidden_host() -> Self {
+        let detail = "this listener is for this machine only: call it by 127.0.0.1, [::1] or localhost";
+        Self::new(StatusCode::FORBIDDEN, "forbidden_host", detail)
+    }
+
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
+    }
+
+    pub fn method_not_allowed() -> Self {
+        let detail = "this path does not take this method; the header Allow lists those that it takes";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    }
+
+    pub fn too_large(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+    }
+
+    pub fn unsupported_media_type(wanted: &str) -> Self {
+        let detail = format!("set the header `Content-Type: {wanted}`");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    pub fn body_timeout() -> Self {
+        let detail = "the body did not arrive in time: send it at once, or in smaller parts";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail)
+    }
+
+    /// Something that nobody outside can mend. It is logged here, and only its code is told.
+    fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(%error, "a request failed");
+        let detail = "an internal error; the log says more under this answer's X-Request-Id";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
+    pub fn to_json(&self) -> ProblemJson {
+        ProblemJson {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: self.detail.clone(),
+            field: self.field.clone(),
+        }
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(refusal: Invalid) -> Self {
+        Self::invalid(refusal.field, refusal.problem)
+    }
+}
+
+impl From<streams::Error> for Problem {
+    fn from(error: streams::Error) -> Self {
+        metrics::redis_error(error.kind());
+        let (code, detail, seconds) = match &error {
+            streams::Error::Full => {
+                let detail = "Redis is near its memory limit: try again later; raise maxmemory if it stays so";
+                ("full", detail, WHEN_FULL)
+            }
+            streams::Error::Unavailable(_) | streams::Error::NoGroup => {
+                ("unavailable", "Redis is away for the moment: try again", WHEN_AWAY)
+            }
+            streams::Error::Refused(_) | streams::Error::Unreadable(_) => return Self::internal(&error),
+        };
+        let retry_after_seconds = Some(seconds);
+        Self { retry_after_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Invalid(refusal) => refusal.into(),
+            PublishError::Conflict => {
+                let field = Some("idempotency_key".to_owned());
+                let detail = "idempotency_key: the same key came before with another type or data: use a new key";
+                Self { field, ..Self::new(StatusCode::CONFLICT, "idempotency_conflict", detail) }
+            }
+            PublishError::Redis(error) => error.into(),
+        }
+    }
+}
+
+impl From<ManageError> for Problem {
+    fn from(error: ManageError) -> Self {
+        match error {
+            ManageError::Invalid(refusal) => refusal.into(),
+            ManageError::NotFound(what) => Self::not_found(what),
+            ManageError::AlreadyExists(_) => Self::new(StatusCode::CONFLICT, "already_exists", error.to_string()),
+            ManageError::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+            ManageError::Redis(error) => error.into(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = match serde_json::to_vec(&self.to_json()) {
+            Ok(json) => Body::from(json),
+            Err(_) => Body::empty(),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_its_status_its_code_and_its_field() {
+        let check = |problem: Problem, status: u16, code: &str, field: Option<&str>| {
+            assert_eq!((problem.status.as_u16(), problem.code), (status, code));
+            assert_eq!(problem.field.as_deref(), field, "{code}");
+        };
+        let invalid = || Invalid::new("url", "not https");
+        check(invalid().into(), 422, "invalid", Some("url"));
+        check(ManageError::Invalid(invalid()).into(), 422, "invalid", Some("url"));
+        check(ManageError::NotFound("webhook").into(), 404, "not_found", None);
+        check(ManageError::AlreadyExists("tenant").into(), 409, "already_exists", None);
+        check(ManageError::Conflict("full".into()).into(), 409, "conflict", None);
+        check(PublishError::Conflict.into(), 409, "idempotency_conflict", Some("idempotency_key"));
+        check(streams::Error::Full.into(), 503, "full", None);
+        check(streams::Error::Unavailable("gone".into()).into(), 503, "unavailable", None);
+        check(streams::Error::NoGroup.into(), 503, "unavailable", None);
+        check(streams::Error::Refused("NOAUTH".into()).into(), 500, "internal", None);
+    }
+
+    #[test]
+    fn what_may_pass_says_when_to_try_again_and_what_is_internal_says_nothing() {
+        let response = Problem::from(streams::Error::Full).into_response();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "5");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert!(!Problem::from(streams::Error::Refused("NOAUTH".into())).detail.contains("NOAUTH"));
+        assert_eq!(Problem::unauthorized().into_response().headers()[header::WWW_AUTHENTICATE], "Bearer");
+    }
+
+    #[test]
+    fn the_body_is_a_problem_of_rfc_9457() {
+        let json = serde_json::to_value(Problem::invalid("url", "not https").to_json()).unwrap();
+        let expected = serde_json::json!({
+            "type": "about:blank", "title": "Unprocessable Entity", "status": 422, "code": "invalid",
+            "detail": "url: not https", "field": "url",
+        });
+        assert_eq!(json, expected);
+    }
+}

@@ -1,0 +1,175 @@
+//! `/api/v1/events`.
+
+use axum::{
+    Json as Answer,
+    extract::{Request, State},
+};
+use futures_util::future::join_all;
+use http::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{
+    Api,
+    auth::Tenant,
+    error::Problem,
+    extract::{Id, JSON, Query, media_type, parse, read_body},
+    input::EventBody,
+    json::{DeliveryJson, EventJson, Page, ProblemJson},
+};
+use crate::domain::id::{DeliveryId, EventId};
+
+/// What a body may have besides an event's data.
+const ENVELOPE_BYTES: usize = 64 * 1024;
+/// Events of a batch.
+const BATCH_AT_MOST: usize = 1_000;
+/// Bytes of a batch, unless a single event may be larger.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+const NDJSON: &str = "application/x-ndjson";
+
+/// An event that is in the log.
+#[derive(Serialize)]
+pub(super) struct Accepted {
+    id: String,
+}
+
+/// What became of an event of a batch.
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum BatchResult {
+    Error(ProblemJson),
+    #[serde(untagged)]
+    Accepted(Accepted),
+}
+
+#[derive(Serialize)]
+pub(super) struct BatchResults {
+    data: Vec<BatchResult>,
+}
+
+pub(super) async fn publish(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    request: Request,
+) -> Result<(StatusCode, Answer<Accepted>), Problem> {
+    let (parts, body) = request.into_parts();
+    if media_type(&parts.headers) != JSON {
+        return Err(Problem::unsupported_media_type(JSON));
+    }
+    let body = read_body(body, &parts.headers, api.max_payload_bytes + ENVELOPE_BYTES).await?;
+    api.manager.ensure_tenant(&tenant).await?;
+    let id = publish_one(&api, &tenant, &body).await?;
+    Ok((StatusCode::ACCEPTED, Answer(Accepted { id: id.to_string() })))
+}
+
+/// Takes an event in the order of the calls, and answers once it is in the log.
+fn publish_one<'a>(
+    api: &'a Api,
+    tenant: &str,
+    body: &[u8],
+) -> impl Future<Output = Result<EventId, Problem>> + use<'a> {
+    let publishing = parse::<EventBody>(body)
+        .and_then(|body| Ok(body.into_event(tenant.to_owned())?))
+        .and_then(|event| check_size(event.data.len(), api.max_payload_bytes).map(|()| api.publisher.publish(event)));
+    async { Ok(publishing?.await?.id) }
+}
+
+fn check_size(bytes: usize, most: usize) -> Result<(), Problem> {
+    if bytes <= most {
+        return Ok(());
+    }
+    let detail = format!("data: {bytes} bytes; at most {most} are allowed (delivery.max_payload_bytes)");
+    Err(Problem { field: Some("data".to_owned()), ..Problem::too_large(detail) })
+}
+
+pub(super) async fn publish_batch(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    request: Request,
+) -> Result<(StatusCode, Answer<BatchResults>), Problem> {
+    let (parts, body) = request.into_parts();
+    let kind = media_type(&parts.headers);
+    if kind != JSON && kind != NDJSON {
+        return Err(Problem::unsupported_media_type("application/json, or application/x-ndjson"));
+    }
+    let limit = BATCH_BYTES.max(api.max_payload_bytes + ENVELOPE_BYTES);
+    let body = read_body(body, &parts.headers, limit).await?;
+    let items = if kind == JSON { array_items(&body)? } else { lines(&body) };
+    if items.len() > BATCH_AT_MOST {
+        let count = items.len();
+        return Err(Problem::too_large(format!("{count} events; at most {BATCH_AT_MOST} are allowed in a batch")));
+    }
+    api.manager.ensure_tenant(&tenant).await?;
+    let results = join_all(items.iter().map(|item| publish_one(&api, &tenant, item))).await;
+    // Nothing was taken, and the same may be sent again: better said once than a thousand times.
+    if let Some(Err(problem)) = results.first()
+        && results.iter().all(|result| matches!(result, Err(problem) if problem.status.is_server_error()))
+    {
+        return Err(problem.clone());
+    }
+    let data = results.into_iter().map(|result| match result {
+        Ok(id) => BatchResult::Accepted(Accepted { id: id.to_string() }),
+        Err(problem) => BatchResult::Error(problem.to_json()),
+    });
+    Ok((StatusCode::ACCEPTED, Answer(BatchResults { data: data.collect() })))
+}
+
+fn array_items(body: &[u8]) -> Result<Vec<&[u8]>, Problem> {
+    let items: Vec<&RawValue> = serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request("invalid_json", format!("an array of events is wanted: {error}")))?;
+    Ok(items.into_iter().map(|item| item.get().as_bytes()).collect())
+}
+
+/// The lines that are not blank.
+fn lines(body: &[u8]) -> Vec<&[u8]> {
+    body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Id(id): Id,
+) -> Result<Answer<EventJson>, Problem> {
+    Ok(Answer(EventJson::of(&api.manager.event(&tenant, &id).await?)))
+}
+
+pub(super) async fn deliveries(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Id(id): Id,
+    mut query: Query,
+) -> Result<Answer<Page<DeliveryJson>>, Problem> {
+    let (limit, after) = (query.limit()?, query.cursor::<DeliveryId>()?);
+    query.finish()?;
+    let (event, mut found) = api.manager.deliveries(&tenant, &id).await?;
+    found.retain(|delivery| after.is_none_or(|after| delivery.id > after));
+    let is_more = found.len() > limit;
+    found.truncate(limit);
+    let next_cursor = found.last().filter(|_| is_more).map(|last| last.id.to_string());
+    let data = found.iter().map(|delivery| DeliveryJson::of(&event, delivery)).collect();
+    Ok(Answer(Page { data, next_cursor }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_an_array_or_lines() {
+        let texts = |items: Vec<&[u8]>| items.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let expected = [b"{\"a\": 1}".to_vec(), b"7".to_vec()];
+        assert_eq!(texts(array_items(b"[{\"a\": 1}, 7]").unwrap()), expected);
+        assert_eq!(texts(lines(b"{\"a\": 1}\r\n\n7")), expected);
+        assert_eq!(array_items(b"{}").unwrap_err().code, "invalid_json");
+        assert!(lines(b" \n").is_empty());
+    }
+
+    #[test]
+    fn a_result_of_a_batch_is_an_id_or_an_error() {
+        let json = |result: BatchResult| serde_json::to_value(result).unwrap();
+        let accepted = json(BatchResult::Accepted(Accepted { id: "evt_1".into() }));
+        assert_eq!(accepted, serde_json::json!({ "id": "evt_1" }));
+        let error = json(BatchResult::Error(Problem::invalid("type", "is required").to_json()));
+        assert_eq!(error["error"]["code"], "invalid");
+    }
+}

@@ -8,18 +8,17 @@
 //!                                           +--- retry at t --------+--> dead letter --> replay
 //! ```
 //!
-//! Nouns are pure, verbs do I/O. A module imports from its own row's left and from the rows above it, never sideways in
-//! row 3b nor upwards; a test reads the imports and fails on any other.
+//! Nouns are pure, verbs do I/O. A module imports what its row allows; a test reads the imports and fails on any other.
 //!
-//! | row | modules | may import |
+//! | row | modules, each after those it uses | may import |
 //! |---|---|---|
-//! | 0 | [`domain`] | std and value crates |
-//! | 1 | [`config`] [`secrets`] [`shutdown`] [`metrics`] | row 0 |
-//! | 2 | [`streams`] | rows 0-1 |
-//! | 3a | [`publish`] [`manage`] [`send::post`](send) | rows 0-2 |
-//! | 3b | [`dispatch`] [`send`] [`replay`] [`sources`] [`janitor`] | rows 0-3a, never one another |
-//! | 4 | [`api`] [`tools`] | rows 0-3a, [`replay`] |
-//! | 5 | [`cli`], then `main` | all |
+//! | 0 | `domain` | std and value crates |
+//! | 1 | `config` `secrets` `shutdown` `metrics` `logging` `redis_server` | `domain` and its row's left |
+//! | 2 | `streams` `backoff` `connect` | rows 0-1 and its row's left |
+//! | 3a | `publish` `manage` `send::post` | rows 0-2 |
+//! | 3b | `dispatch` `send` `replay` `sources` `janitor` | rows 0-3a, never one another |
+//! | 4 | `api` | rows 0-3a and `replay` |
+//! | 5 | `roles` `tools` `cli` | rows 0-4 and its row's left |
 
 pub mod api;
 pub mod backoff;

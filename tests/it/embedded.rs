@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Says to [`leaves_a_server_behind`] in which folder.
+/// Tells the process that [`Parent`] starts in which folder to run a server.
 const LEAVE_IN: &str = "POSTHASTE_TEST_LEAVE_IN";
 /// Where it writes the server's URL when all is ready.
 const LEFT_URL: &str = "left-url";
@@ -148,7 +148,7 @@ struct Parent(Child);
 impl Parent {
     async fn start(data_dir: &Path) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "embedded::leaves_a_server_behind", "--ignored"]).env(LEAVE_IN, data_dir);
+        command.args(["--exact", "embedded::a_parent_of_a_server_runs_until_it_is_killed"]).env(LEAVE_IN, data_dir);
         let parent = Self(command.stdout(Stdio::null()).spawn().unwrap());
         let deadline = Instant::now() + DEADLINE;
         while !data_dir.join(LEFT_URL).exists() {
@@ -172,9 +172,9 @@ impl Drop for Parent {
     }
 }
 
+/// Does nothing but in the process that [`Parent`] starts.
 #[tokio::test]
-#[ignore = "a process that another test kills"]
-async fn leaves_a_server_behind() {
+async fn a_parent_of_a_server_runs_until_it_is_killed() {
     let Some(data_dir) = std::env::var_os(LEAVE_IN) else { return };
     let redis = start(Path::new(&data_dir)).await;
     let _: () = eventually(&redis, &["SET", "k", "from the killed one"]).await;

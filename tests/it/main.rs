@@ -6,6 +6,7 @@ mod deliver;
 mod embedded;
 mod faults;
 mod front_door;
+mod layers;
 mod manage;
 mod post;
 mod replay;

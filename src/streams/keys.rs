@@ -9,7 +9,7 @@ pub const MOVERS: &str = "movers";
 /// The one consumer of each group: who holds an entry is said by its lease, not by a consumer's name.
 pub const CONSUMER: &str = "s";
 
-/// A key's pattern, its Redis type, and whether scripts alone touch it.
+/// A key's pattern and its Redis type.
 pub struct Pattern {
     pub pattern: &'static str,
     pub kind: &'static str,
@@ -25,7 +25,6 @@ pub const ALL: &[Pattern] = &[
     of("<prefix>:in", "stream"),
     of("<prefix>:deadin", "stream"),
     of("<prefix>:workers", "zset"),
-    of("<prefix>:keys", "hash"),
     of("<prefix>:tenants", "hash"),
     of("<prefix>:lead", "string"),
     of("P:events", "stream"),

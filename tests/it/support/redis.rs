@@ -58,7 +58,7 @@ impl TestRedis {
         // A killed server leaves its socket; a connection to it would be refused rather than waited for.
         let _ = fs::remove_file(self.socket());
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(program());
         command.current_dir(self.folder.path()).stdin(Stdio::null()).stderr(log.try_clone().unwrap()).stdout(log);
         command.args(["--port", "0", "--unixsocket"]).arg(self.socket());
         command.args(["--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"]);
@@ -66,7 +66,7 @@ impl TestRedis {
         for (name, value) in &self.options {
             command.arg(format!("--{name}")).arg(value);
         }
-        self.server = Some(command.spawn().expect("redis-server is installed"));
+        self.server = Some(command.spawn().expect("redis-server or valkey-server is installed"));
         let deadline = Instant::now() + DEADLINE;
         while !self.answers().await {
             assert!(Instant::now() < deadline, "Redis does not answer:\n{}", self.log_tail());
@@ -120,6 +120,13 @@ impl TestRedis {
         let start = log.len().saturating_sub(LOG_SHOWN_BYTES);
         log.get(start..).unwrap_or(&log).to_owned()
     }
+}
+
+/// Whichever server is installed.
+fn program() -> &'static str {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_installed = |name: &&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    ["redis-server", "valkey-server"].into_iter().find(is_installed).unwrap_or("redis-server")
 }
 
 impl Drop for TestRedis {

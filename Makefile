@@ -1,0 +1,60 @@
+# All that a fresh machine with Rust needs besides: each target installs it, or says what to install.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# What the invariants and the chaos of `make verify` are tried with; `make test` tries less.
+CASES ?= 500
+CHAOS_SECONDS ?= 120
+REPEATS ?= 20
+
+.PHONY: help run test redis fmt clippy doc tests verify verify-long verify-chaos
+
+help: ## What there is to make
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+run: redis ## Build, and run everything on a private Redis with its data in ./data
+	@exec cargo run --locked --quiet -- serve
+
+test: redis fmt clippy doc tests ## Everything that must hold before a change is merged
+
+# A system service that comes with the package is neither used nor stopped: every Redis here is our own.
+redis:
+	@if command -v redis-server valkey-server >/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		case "$$(uname -s)" in \
+			Darwin) echo 'Redis 7.0 or newer is needed: brew install redis' >&2 ;; \
+			*) echo 'Redis 7.0 or newer is needed: install redis (or valkey) with your package manager' >&2 ;; \
+		esac; \
+		exit 1; \
+	fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
+	echo 'installing redis-server'; \
+	$$sudo apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq redis-server
+
+fmt:
+	cargo fmt --check
+
+clippy:
+	cargo clippy --locked --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+tests:
+	@if cargo nextest --version >/dev/null 2>&1; then \
+		cargo nextest run --locked --no-fail-fast; \
+		cargo test --locked --doc --quiet; \
+	else \
+		cargo test --locked --no-fail-fast; \
+	fi
+
+verify: verify-long verify-chaos ## What takes long, or needs more than Rust and Redis
+
+verify-long: redis ## The invariants over many more random runs, and all tests many times in a row
+	POSTHASTE_CASES=$(CASES) cargo test --locked --test it invariants
+	for round in $$(seq $(REPEATS)); do echo "round $$round"; $(MAKE) --no-print-directory tests; done
+
+verify-chaos: redis ## Processes and Redis killed at random under load: nothing accepted is lost
+	POSTHASTE_CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked --test it chaos -- --nocapture

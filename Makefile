@@ -31,7 +31,7 @@ redis:
 	if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
 	echo 'installing redis-server'; \
 	$$sudo apt-get update -qq; \
-	DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq redis-server
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server
 
 fmt:
 	cargo fmt --check

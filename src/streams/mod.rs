@@ -130,7 +130,7 @@ impl Streams {
         &self.0.keys
     }
 
-    /// Starts a call of `script` on `shard`: KEYS[1] = `P:due`, ARGV[1] = `P`; more arguments may follow.
+    /// Starts a call of `script` on `shard`: `KEYS[1]` is `P:due`, `ARGV[1]` is `P`; more arguments may follow.
     fn script(&self, script: &Script, shard: ShardId) -> redis::Cmd {
         let mut command = script.on(&self.keys().of(shard, "due"));
         command.arg(self.keys().shard(shard));

@@ -10,7 +10,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// Starts a call with its one key, which says which server it runs on; ARGV[1] and more are to follow.
+    /// Starts a call with its one key, which says which server it runs on; `ARGV[1]` and more are to follow.
     pub fn on(&self, key: &str) -> redis::Cmd {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&self.sha1).arg(1).arg(key);

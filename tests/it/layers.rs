@@ -83,7 +83,7 @@ fn imports(text: &str) -> BTreeSet<String> {
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .fold(String::new(), |code, line| code + line + "\n");
-    code.split("crate::").skip(1).flat_map(|rest| paths(rest)).collect()
+    code.split("crate::").skip(1).flat_map(paths).collect()
 }
 
 /// `a::{b, c::d}` is `a::b` and `a::c::d`.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use posthaste::{
     config::Config,
     connect,
@@ -70,7 +71,10 @@ impl Engine {
     /// Starts one more process' worth of a role.
     pub fn run(&mut self, role: Role) -> usize {
         let shutdown = Shutdown::new();
-        let task = tokio::spawn(roles::run_until(self.config.clone(), role, Options::default(), shutdown.clone()));
+        // A port of the system's choice: several processes' worth run at once.
+        let options = Options { metrics_listen: Some(([127, 0, 0, 1], 0).into()), wait: false };
+        let figures = PrometheusBuilder::new().build_recorder().handle();
+        let task = tokio::spawn(roles::run_until(self.config.clone(), role, options, figures, shutdown.clone()));
         self.running.push((role, shutdown, task));
         self.running.len() - 1
     }

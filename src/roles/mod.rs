@@ -1,0 +1,300 @@
+//! What a process does: one role, or with `serve` all of them.
+
+mod admin_key;
+
+use std::{io::Write, net::SocketAddr, time::Duration};
+
+use anyhow::Context;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use self::admin_key::{AdminKey, admin_key};
+use crate::{
+    api::{self, Api},
+    backoff::Backoff,
+    config::{Config, ConfigError, Durability, RedisUrl},
+    connect::{self, ConnectError},
+    dispatch::{self, Leadership},
+    janitor,
+    manage::Manager,
+    metrics,
+    publish::Publisher,
+    redis_server::EmbeddedRedis,
+    replay,
+    send::{
+        self,
+        post::{Post, PostConfig},
+    },
+    shutdown::{self, Shutdown},
+    sources,
+    streams::{Error, Streams},
+};
+
+/// Time between two rounds of upkeep.
+const UPKEEP_EVERY: Duration = Duration::from_secs(15);
+/// Connections to one host that are kept while idle.
+const IDLE_A_HOST: usize = 32;
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Everything, and the embedded Redis if the configuration names no other.
+    Serve,
+    Dispatcher,
+    Sender,
+    Sources,
+    Api,
+}
+
+impl Role {
+    fn is(self, other: Self) -> bool {
+        self == other || self == Self::Serve
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::Dispatcher => "dispatcher",
+            Self::Sender => "sender",
+            Self::Sources => "sources",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// What the command line says besides the configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Where `/metrics`, `/healthz` and `/readyz` are served by a role that has no API.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Wait for Redis instead of ending.
+    pub wait: bool,
+}
+
+/// Runs until a signal or a failure; then ends what is under way within `shutdown_grace_seconds`.
+///
+/// # Errors
+/// What keeps it from starting, or the failure of one of its tasks.
+pub async fn run(config: Config, role: Role, options: Options) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals().context("signals cannot be listened to")?;
+    run_until(config, role, options, metrics::install()?, shutdown).await
+}
+
+/// As [`run`], until `shutdown` says so; `figures` are what `/metrics` shows.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until(
+    config: Config,
+    role: Role,
+    options: Options,
+    figures: PrometheusHandle,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    // What cannot work is said before anything is started.
+    let listeners = Listeners::bind(&config, role, options).await?;
+    let admin_key = if role.is(Role::Api) { Some(admin_key(&config)?) } else { None };
+    let embedded = match (&config.redis.url, role) {
+        (RedisUrl::Embedded, Role::Serve) => Some(EmbeddedRedis::start(&config.data_dir, &shutdown).await?),
+        _ => None,
+    };
+    let url = embedded.as_ref().map_or_else(|| connect::url(&config), |redis| Ok(redis.url().to_owned()))?;
+    let ran = async {
+        let streams = open(&config, &url, options.wait, &shutdown).await?;
+        check_server(&config, &streams, embedded.is_some()).await?;
+        let process = Process { config: &config, role, streams, name: process_name(), figures, shutdown: &shutdown };
+        process.run(listeners, admin_key).await
+    }
+    .await;
+    if let Some(redis) = embedded {
+        redis.stop().await;
+    }
+    ran
+}
+
+/// Where a process is asked, each bound before it starts.
+struct Listeners {
+    api: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config, role: Role, options: Options) -> Result<Self, ConfigError> {
+        if role.is(Role::Api) {
+            config.check_api()?;
+        }
+        let api = if role.is(Role::Api) { Some(bind(config, "api.listen", config.api.listen).await?) } else { None };
+        // A process with an API shows its figures there, unless it is told of a place of their own.
+        let metrics = match (options.metrics_listen, &api) {
+            (Some(address), _) => Some(bind(config, "metrics.listen", address).await?),
+            (None, None) => Some(bind(config, "metrics.listen", config.metrics.listen).await?),
+            (None, Some(_)) => None,
+        };
+        Ok(Self { api, metrics })
+    }
+}
+
+async fn bind(config: &Config, setting: &'static str, address: SocketAddr) -> Result<TcpListener, ConfigError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| config.refuse(setting, format_args!("{address} cannot be listened on: {error}")))
+}
+
+async fn open(config: &Config, url: &str, wait: bool, shutdown: &Shutdown) -> anyhow::Result<Streams> {
+    let mut backoff = Backoff::new("waiting for Redis");
+    loop {
+        match connect::open_at(config, url).await {
+            Err(ConnectError::Unreachable(text)) if wait => {
+                let error = Error::Unavailable(text);
+                tokio::select! {
+                    () = backoff.pause(&error) => {}
+                    () = shutdown.stopping() => anyhow::bail!("stopped while waiting for Redis"),
+                }
+            }
+            opened => return Ok(opened?),
+        }
+    }
+}
+
+/// The embedded Redis is set up by us; one of the user's own is looked at.
+async fn check_server(config: &Config, streams: &Streams, is_embedded: bool) -> anyhow::Result<()> {
+    let report = connect::check_server(config, streams).await?;
+    if !is_embedded && config.redis.durability == Durability::Auto {
+        for problem in report.losses.iter().chain(&report.advice) {
+            tracing::warn!(redis = report.version, problem, "Redis can be made safer; `posthaste check` shows all");
+        }
+    }
+    Ok(())
+}
+
+/// What the tasks of a process have in common.
+struct Process<'p> {
+    config: &'p Config,
+    role: Role,
+    streams: Streams,
+    name: String,
+    figures: PrometheusHandle,
+    shutdown: &'p Shutdown,
+}
+
+type Tasks = JoinSet<anyhow::Result<()>>;
+
+impl Process<'_> {
+    async fn run(self, listeners: Listeners, admin_key: Option<AdminKey>) -> anyhow::Result<()> {
+        let mut tasks = JoinSet::new();
+        let mut lanes = JoinSet::new();
+        if self.role.is(Role::Dispatcher) {
+            self.start_dispatcher(&mut tasks);
+        }
+        if self.role.is(Role::Sources) {
+            let max = self.config.delivery.max_payload_bytes;
+            tasks.spawn(done(sources::run(self.streams.clone(), self.name.clone(), max, self.shutdown.clone())));
+        }
+        if self.role.is(Role::Sender) {
+            self.start_sender(&mut tasks)?;
+        }
+        if let Some(listener) = listeners.metrics {
+            let (streams, figures, shutdown) = (self.streams.clone(), self.figures.clone(), self.shutdown.clone());
+            tasks.spawn(done(api::serve_health(listener, streams, figures, shutdown)));
+        }
+        if let (Some(listener), Some(admin_key)) = (listeners.api, admin_key) {
+            self.greet(&listener, &admin_key);
+            self.start_api(listener, &admin_key, &mut tasks, &mut lanes);
+        }
+        tracing::info!(role = self.role.name(), process = self.name, "ready");
+        shutdown::run_until_stopped(tasks, self.shutdown, self.config.shutdown_grace).await
+    }
+
+    fn start_dispatcher(&self, tasks: &mut Tasks) {
+        let (streams, shutdown, retention) = (&self.streams, self.shutdown, &self.config.retention);
+        let (leadership, led) = Leadership::new(streams.clone(), self.name.clone());
+        let settings = janitor::Settings {
+            events: retention.events,
+            events_max_bytes: retention.events_max_bytes,
+            attempts: retention.attempts,
+            attempts_max_bytes: retention.attempts_max_bytes,
+            dead_letters: retention.dead_letters,
+            max_age: self.config.delivery.max_age,
+            every: UPKEEP_EVERY,
+        };
+        tasks.spawn(done(leadership.run(shutdown.clone())));
+        tasks.spawn(done(dispatch::run(streams.clone(), led.clone(), shutdown.clone())));
+        tasks.spawn(done(replay::run(streams.clone(), led.clone(), shutdown.clone())));
+        tasks.spawn(done(janitor::run(streams.clone(), settings, led, shutdown.clone())));
+    }
+
+    fn start_sender(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+        let config = self.config;
+        let post = Post::new(PostConfig {
+            rules: config.address_rules(self.role == Role::Serve),
+            response_keep_bytes: config.delivery.response_keep_bytes,
+            ca_file: config.targets.ca_file.clone(),
+            max_idle_per_host: IDLE_A_HOST,
+        })
+        .map_err(|error| config.refuse("targets.ca_file", format_args!("{error:#}")))?;
+        let settings = send::Settings {
+            max_in_flight: config.delivery.max_in_flight as u32,
+            max_age: config.delivery.max_age,
+            grace: config.shutdown_grace,
+        };
+        tasks.spawn(done(send::run(self.streams.clone(), post, settings, self.shutdown.clone())));
+        let worker = format!("sender:{}", self.name);
+        tasks.spawn(done(stay_listed(self.streams.clone(), worker, self.shutdown.clone())));
+        Ok(())
+    }
+
+    fn start_api(&self, listener: TcpListener, admin_key: &AdminKey, tasks: &mut Tasks, lanes: &mut JoinSet<()>) {
+        let max_payload_bytes = self.config.delivery.max_payload_bytes;
+        let rules = self.config.address_rules(self.role == Role::Serve);
+        let manager = Manager::new(self.streams.clone(), self.config, rules);
+        let publisher = Publisher::start(self.streams.clone(), max_payload_bytes, lanes);
+        let figures = self.figures.clone();
+        let api = Api::new(self.streams.clone(), manager, publisher, figures, &admin_key.key, max_payload_bytes);
+        tasks.spawn(api::serve(listener, api, self.shutdown.clone()));
+    }
+
+    /// What a person who starts it at a terminal needs next; on standard output, apart from the log.
+    fn greet(&self, listener: &TcpListener, admin_key: &AdminKey) {
+        // Whoever has closed it does not want to know.
+        let mut out = std::io::stdout().lock();
+        let address = listener.local_addr().unwrap_or(self.config.api.listen);
+        let _ = writeln!(out, "Posthaste {} is ready.", env!("CARGO_PKG_VERSION"));
+        let _ = writeln!(out, "  API        http://{address}");
+        if let Some(file) = &admin_key.file {
+            let _ = writeln!(out, "  admin key  {}   (kept in {})", admin_key.key, file.display());
+        }
+        if self.role == Role::Serve && self.config.is_local() && self.config.targets.allow_cidrs.is_none() {
+            let _ = writeln!(out, "  targets    https, and anything on this machine (targets.allow_cidrs is not set)");
+        }
+    }
+}
+
+async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}
+
+/// Keeps a worker in the list of those alive.
+async fn stay_listed(streams: Streams, worker: String, shutdown: Shutdown) {
+    let mut backoff = Backoff::new("saying that it is alive");
+    while !shutdown.is_stopping() {
+        match streams.check_in(&worker).await {
+            Ok(_) => {
+                backoff.recovered();
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = shutdown.stopping() => {}
+                }
+            }
+            Err(error) => backoff.pause(&error).await,
+        }
+    }
+    // Whoever cannot say so is forgotten after a minute.
+    let _ = streams.check_out(&worker).await;
+}
+
+/// A name of this process that no other has: host, process id, and chance.
+fn process_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "host" } else { host.trim() };
+    format!("{host}-{}-{:04x}", std::process::id(), rand::random::<u16>())
+}

@@ -22,11 +22,13 @@
 
 pub mod api;
 pub mod backoff;
+pub mod cli;
 pub mod config;
 pub mod connect;
 pub mod dispatch;
 pub mod domain;
 pub mod janitor;
+pub mod logging;
 pub mod manage;
 pub mod metrics;
 pub mod publish;

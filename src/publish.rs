@@ -50,12 +50,16 @@ pub enum PublishError {
     Redis(#[from] Error),
 }
 
-type Answer = Result<Published, PublishError>;
+/// What became of an event.
+pub type Answer = Result<Published, PublishError>;
 
 struct Waiting {
     event: NewEvent,
     answer: oneshot::Sender<Answer>,
 }
+
+/// An event that has its place among those to be appended.
+pub struct Submitted(oneshot::Receiver<Answer>);
 
 /// Appends events for many callers at once; cheap to clone.
 #[derive(Clone)]
@@ -84,16 +88,39 @@ impl Publisher {
     /// # Errors
     /// What is wrong with the event, or with Redis.
     pub fn publish(&self, event: NewEvent) -> impl Future<Output = Answer> + Send + 'static {
+        let submitted = self.submit(event);
+        async move { submitted.await?.answer().await }
+    }
+
+    /// Takes an event to append it, after those of its tenant that were submitted before: whoever publishes many in order
+    /// waits for each to be taken, and for the answers later. Waits while too many of other callers wait.
+    ///
+    /// # Errors
+    /// What is wrong with the event.
+    pub fn submit(&self, event: NewEvent) -> impl Future<Output = Result<Submitted, PublishError>> + Send + 'static {
         let checked = event.validate(self.max_payload_bytes).and_then(|()| check_json(&event.data));
         let lane = self.lanes[usize::from(self.streams.shard_of(&event.tenant))].clone();
         async move {
             checked?;
             let (answer, answered) = oneshot::channel();
-            let stopped = || Error::Unavailable("publishing has stopped".to_owned());
             lane.send(Waiting { event, answer }).await.map_err(|_| stopped())?;
-            answered.await.map_err(|_| stopped())?
+            Ok(Submitted(answered))
         }
     }
+}
+
+impl Submitted {
+    /// Waits until the event is in the log, or is not.
+    ///
+    /// # Errors
+    /// What is wrong with Redis, or with the idempotency key.
+    pub async fn answer(self) -> Answer {
+        self.0.await.map_err(|_| stopped())?
+    }
+}
+
+fn stopped() -> Error {
+    Error::Unavailable("publishing has stopped".to_owned())
 }
 
 async fn run_lane(streams: Streams, shard: ShardId, mut queue: mpsc::Receiver<Waiting>) {

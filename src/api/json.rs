@@ -18,7 +18,7 @@ use crate::{
         time::rfc3339,
     },
     manage::DeadItem,
-    streams::{BadEntry, DeadLetter, Versioned},
+    streams::{BadEntry, DeadLetter, Tenant, Versioned},
 };
 
 /// A page of a list.
@@ -183,6 +183,20 @@ pub struct DeadLetterJson {
     pub died_at: String,
     /// The event's data; of what could not be read, its raw fields.
     pub data: Option<Box<RawValue>>,
+}
+
+/// A tenant.
+#[derive(Debug, Serialize)]
+pub struct TenantJson {
+    pub id: String,
+    pub name: String,
+    pub created_at: String,
+}
+
+impl TenantJson {
+    pub fn of(tenant: &Tenant) -> Self {
+        Self { id: tenant.id.clone(), name: tenant.name.clone(), created_at: rfc3339(tenant.created_at_ms) }
+    }
 }
 
 impl Webhook {

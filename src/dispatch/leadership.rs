@@ -20,7 +20,7 @@ const GOOD_FOR: Duration = Duration::from_secs(3);
 /// for a while, and would be left shards that it never takes.
 const STEADY_AFTER: Duration = Duration::from_secs(4);
 /// What a process that dispatches calls itself in the list of workers, before its own name.
-const ROLE: &str = "dispatcher:";
+pub const ROLE: &str = "dispatcher:";
 
 /// Competes for the shards.
 pub struct Leadership {

@@ -10,7 +10,7 @@ use std::{collections::HashMap, collections::HashSet, sync::Arc, time::Duration}
 
 use tokio::{sync::watch, task::JoinSet};
 
-pub use leadership::Leadership;
+pub use leadership::{Leadership, ROLE};
 use matcher::Matcher;
 
 use crate::{

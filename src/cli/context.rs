@@ -1,0 +1,50 @@
+//! What the commands share: the configuration, where to print, and an open Redis.
+
+use super::{Global, output::Output};
+use crate::{
+    config::{self, Config},
+    connect,
+    logging::{self, Program},
+    manage::Manager,
+    streams::Streams,
+};
+
+/// What a command has to work with.
+pub struct Context {
+    pub config: Config,
+    pub out: Output,
+}
+
+impl Context {
+    /// Reads the configuration and starts logging.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn new(global: &Global, program: Program) -> anyhow::Result<Self> {
+        let config = Config::load(global.config.as_deref(), config::environment(), global.redis.as_deref())?;
+        logging::start(&config.log, program, global.verbose);
+        Ok(Self { config, out: Output::new(global.json) })
+    }
+
+    /// Opens Redis.
+    ///
+    /// # Errors
+    /// It cannot be reached, or was set up with other settings.
+    pub async fn streams(&self) -> anyhow::Result<Streams> {
+        Ok(connect::open(&self.config).await?)
+    }
+
+    /// Opens Redis to manage what is in it.
+    ///
+    /// # Errors
+    /// As [`Self::streams`].
+    pub async fn manager(&self) -> anyhow::Result<Manager> {
+        Ok(self.manager_of(&self.streams().await?))
+    }
+
+    /// To manage what is in an open Redis.
+    pub fn manager_of(&self, streams: &Streams) -> Manager {
+        // An embedded Redis is that of a `serve`, and so is what may be posted to.
+        Manager::new(streams.clone(), &self.config, self.config.address_rules(true))
+    }
+}

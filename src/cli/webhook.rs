@@ -1,0 +1,182 @@
+//! `webhook`: who gets which events, and where.
+
+use clap::{Args, Subcommand};
+
+use super::{
+    PageArgs, TenantArg,
+    context::Context,
+    errors, logs,
+    webhook_fields::{ChangeArgs, NewArgs},
+};
+use crate::{
+    api::json::{self, Page},
+    domain::id::SubscriptionId,
+    streams::Versioned,
+};
+
+/// What is shown of a webhook, in this order; it has secrets only when it was just created.
+const FIELDS: [&str; 24] = [
+    "id",
+    "tenant",
+    "name",
+    "url",
+    "events",
+    "status",
+    "disabled_reason",
+    "retry_count",
+    "retry",
+    "timeout_seconds",
+    "max_concurrency",
+    "rate_limit_per_minute",
+    "ordering",
+    "headers",
+    "payload_format",
+    "last_triggered_at",
+    "total_deliveries",
+    "successful_deliveries",
+    "failed_deliveries",
+    "created_at",
+    "updated_at",
+    "secret",
+    "standard_secret",
+    "ingest_secret",
+];
+
+#[derive(Debug, Subcommand)]
+pub enum WebhookCommand {
+    /// Create a webhook; its secrets are shown now only
+    #[command(after_help = "Example:
+  posthaste webhook create --url https://example.com/hook --events 'message.*,contact.created'
+  posthaste webhook create --url https://example.com/hook --events '*' --retry standard --header 'X-Env: prod'")]
+    Create(CreateArgs),
+    /// List webhooks in the order of their creation
+    #[command(after_help = "Example:\n  posthaste webhook list --tenant acme")]
+    List(ListArgs),
+    /// Show a webhook
+    #[command(after_help = "Example:\n  posthaste webhook show wh_… --json")]
+    Show(OneArgs),
+    /// Change a webhook; `none` gives a field its default back
+    #[command(
+        after_help = "Example:\n  posthaste webhook update wh_… --timeout-seconds 10 --rate-limit-per-minute none"
+    )]
+    Update(UpdateArgs),
+    /// Delete a webhook and what waits for it
+    #[command(after_help = "Example:\n  posthaste webhook delete wh_…")]
+    Delete(OneArgs),
+    /// Pause a webhook: it goes on collecting, and sends when it is resumed
+    #[command(after_help = "Example:\n  posthaste webhook pause wh_…")]
+    Pause(OneArgs),
+    /// Let a paused or disabled webhook go on
+    #[command(after_help = "Example:\n  posthaste webhook resume wh_… --skip")]
+    Resume(ResumeArgs),
+    /// List a webhook's attempts, newest first
+    #[command(after_help = "Example:\n  posthaste webhook logs wh_… --status failed --since 1h")]
+    Logs(logs::LogsArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    #[command(flatten)]
+    new: NewArgs,
+    #[command(flatten)]
+    tenant: TenantArg,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    page: PageArgs,
+    #[command(flatten)]
+    tenant: TenantArg,
+}
+
+#[derive(Debug, Args)]
+pub struct OneArgs {
+    /// The webhook
+    #[arg(value_name = "WEBHOOK")]
+    id: String,
+    #[command(flatten)]
+    tenant: TenantArg,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    #[command(flatten)]
+    pub(super) change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Make dead letters of what has waited, so that it gets only what comes from now on
+    #[arg(long)]
+    skip: bool,
+}
+
+pub async fn run(context: &Context, command: WebhookCommand) -> anyhow::Result<()> {
+    match command {
+        WebhookCommand::Create(args) => create(context, args).await,
+        WebhookCommand::List(args) => list(context, args).await,
+        WebhookCommand::Show(OneArgs { id, tenant }) => {
+            show(context, &context.manager().await?.webhook(&tenant.tenant, &id).await?)
+        }
+        WebhookCommand::Update(UpdateArgs { one: OneArgs { id, tenant }, change }) => {
+            show(context, &context.manager().await?.update_webhook(&tenant.tenant, &id, change.into()).await?)
+        }
+        WebhookCommand::Delete(args) => delete(context, args).await,
+        WebhookCommand::Pause(OneArgs { id, tenant }) => {
+            show(context, &context.manager().await?.pause_webhook(&tenant.tenant, &id).await?)
+        }
+        WebhookCommand::Resume(ResumeArgs { one: OneArgs { id, tenant }, skip }) => {
+            show(context, &context.manager().await?.resume_webhook(&tenant.tenant, &id, skip).await?)
+        }
+        WebhookCommand::Logs(args) => logs::run(context, args).await,
+    }
+}
+
+async fn create(context: &Context, CreateArgs { new, tenant }: CreateArgs) -> anyhow::Result<()> {
+    let manager = context.manager().await?;
+    let is_paused = new.inactive;
+    let mut webhook = manager.create_webhook(&tenant.tenant, new.into()).await?;
+    if is_paused {
+        webhook = manager.pause_webhook(&tenant.tenant, &webhook.subscription.id.to_string()).await?;
+    }
+    context.out.one(&json::Webhook::of(&webhook, true), &FIELDS)?;
+    if !context.out.is_json {
+        errors::say("the secrets are not shown again");
+    }
+    Ok(())
+}
+
+fn show(context: &Context, webhook: &Versioned) -> anyhow::Result<()> {
+    context.out.one(&json::Webhook::of(webhook, false), &FIELDS)
+}
+
+async fn list(context: &Context, ListArgs { page, tenant }: ListArgs) -> anyhow::Result<()> {
+    let after: Option<SubscriptionId> = page.cursor()?;
+    let limit = usize::from(page.limit);
+    let mut webhooks = context.manager().await?.webhooks(&tenant.tenant, after, limit + 1).await?;
+    let is_more = webhooks.len() > limit;
+    webhooks.truncate(limit);
+    let next_cursor = webhooks.last().filter(|_| is_more).map(|webhook| webhook.subscription.id.to_string());
+    let data = webhooks.iter().map(|webhook| json::Webhook::of(webhook, false)).collect();
+    let columns = [
+        ("ID", "id"),
+        ("STATUS", "status"),
+        ("NAME", "name"),
+        ("DELIVERED", "successful_deliveries"),
+        ("DEAD", "failed_deliveries"),
+        ("EVENTS", "events"),
+        ("URL", "url"),
+    ];
+    context.out.page(&Page { data, next_cursor }, &columns)
+}
+
+async fn delete(context: &Context, OneArgs { id, tenant }: OneArgs) -> anyhow::Result<()> {
+    context.manager().await?.delete_webhook(&tenant.tenant, &id).await?;
+    errors::say(format_args!("webhook {id} is deleted"));
+    Ok(())
+}

@@ -1,0 +1,478 @@
+//! The program as its users call it: what it prints where, and with which code it ends.
+
+use std::{fs, path::Path, process::Stdio};
+
+use posthaste::{
+    domain::{
+        id::{EventId, StreamId, SubscriptionId},
+        outcome::Reason,
+    },
+    roles::Role,
+    streams::{Ending, LogEntry, Settled},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+    time::timeout,
+};
+
+use crate::support::{
+    engine::{Engine, PATIENCE, wait_until},
+    redis::TestRedis,
+};
+
+/// How many shards [`Engine`] sets a Redis up with.
+const SHARDS: (&str, &str) = ("POSTHASTE_REDIS__SHARDS", "4");
+const URL: &str = "https://example.com/hook";
+
+/// What a command did.
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    /// What it printed, if all went well.
+    fn done(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout.trim_end().to_owned()
+    }
+
+    fn json(self) -> Value {
+        let text = self.done();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// One sentence on stderr that has `part`, and nothing on stdout.
+    fn refused(self, code: i32, part: &str) {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert!(self.stderr.starts_with("error: ") && self.stderr.contains(part), "{self:?}");
+        assert!(self.stdout.is_empty() && self.stderr.trim_end().lines().count() == 1, "{self:?}");
+    }
+}
+
+/// Calls the program in a folder of its own, without this process' settings.
+struct Program {
+    folder: TempDir,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Program {
+    /// One that uses the embedded Redis of its folder.
+    fn new() -> Self {
+        // A socket's path has at most 107 bytes.
+        Self { folder: tempfile::Builder::new().prefix("ph").tempdir().unwrap(), environment: Vec::new() }
+    }
+
+    fn on(redis: &TestRedis) -> Self {
+        let environment = vec![("POSTHASTE_REDIS__URL", redis.url()), (SHARDS.0, SHARDS.1.to_owned())];
+        Self { environment, ..Self::new() }
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_posthaste"));
+        let own = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("POSTHASTE_"));
+        for (name, _) in own {
+            command.env_remove(name);
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).args(arguments);
+        command.current_dir(self.path()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_with_input(arguments, "").await
+    }
+
+    async fn run_with_input(&self, arguments: &[&str], input: &str) -> Ended {
+        let mut child = self.command(arguments).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // It may end without having read everything.
+        let _ = stdin.write_all(input.as_bytes()).await;
+        drop(stdin);
+        ended(child).await
+    }
+
+    async fn create_webhook(&self, arguments: &[&str]) -> String {
+        let all = [&["webhook", "create", "--json", "--url", URL, "--events", "*"], arguments].concat();
+        self.run(&all).await.json()["id"].as_str().unwrap().to_owned()
+    }
+}
+
+async fn ended(child: Child) -> Ended {
+    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("an end in time").unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn interrupt(child: &Child) {
+    let id = child.id().expect("a running child").to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+}
+
+/// The types of the events of a tenant's log, and their data.
+async fn log_of(engine: &Engine, tenant: &str) -> Vec<(String, String)> {
+    let shard = engine.streams.shard_of(tenant);
+    let page = engine.streams.log_page(shard, StreamId::ZERO, StreamId::MAX, 1_000).await.unwrap();
+    let event = |entry| match entry {
+        LogEntry::Event(event) => (event.event_type, String::from_utf8(event.data.to_vec()).unwrap()),
+        LogEntry::Unreadable(_) => panic!("an unreadable event"),
+    };
+    page.into_iter().map(event).collect()
+}
+
+/// Gives up all that waits for a tenant's webhooks.
+async fn give_up(engine: &Engine, tenant: &str, count: u64) {
+    let shard = engine.streams.shard_of(tenant);
+    let mut dead = 0;
+    wait_until("the deliveries are given up", async || {
+        let leases = engine.streams.lease(shard, 100).await.unwrap().leases;
+        dead += leases.len() as u64;
+        let ending = || Ending::Failed { reason: Reason::Exhausted, error: "refused\u{1b}[2J".into() };
+        let settle = |lease| Settled { lease, ending: ending(), event_type: "order.paid".into() };
+        let batch: Vec<Settled> = leases.into_iter().map(settle).collect();
+        if !batch.is_empty() {
+            engine.streams.settle(shard, &batch).await.unwrap();
+        }
+        dead == count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_in_one_sentence_with_a_code_of_its_own() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    program.run(&["tenant", "list"]).await.done();
+    let check =
+        async |program: &Program, arguments: &[&str], code, part| program.run(arguments).await.refused(code, part);
+
+    check(&program, &["webhook", "show", "wh_none"], 1, "there is no such webhook").await;
+    check(&program, &["tenant", "create", "a b"], 1, "TENANT: ").await;
+    check(&program, &["publish", "a.b", "--data", "{"], 1, "data: not JSON").await;
+    check(&program, &["publish", "a..b"], 1, "type: ").await;
+    check(&program, &["publish", "--file", "missing.ndjson"], 1, "missing.ndjson cannot be opened").await;
+    check(&program, &["webhook", "list", "--cursor", "x"], 1, "--cursor: ").await;
+    check(&program, &["--config", "missing.toml", "status"], 64, "missing.toml").await;
+
+    let refused = async |name, value, arguments: &[&str], part| {
+        let program = Program::on(&redis).with(name, value);
+        check(&program, arguments, 64, part).await;
+    };
+    refused("POSTHASTE_REDIS__SHARDS", "none", &["status"], "redis.shards").await;
+    refused("POSTHASTE_REDIS__SHARDS", "7", &["status"], "redis.shards").await;
+    refused("POSTHASTE_API__LISTEN", "0.0.0.0:0", &["api"], "api.admin_key").await;
+
+    let embedded = Program::new();
+    check(&embedded, &["status"], 69, "start `posthaste serve` first").await;
+    check(&embedded, &["publish", "a.b"], 69, "start `posthaste serve` first").await;
+    check(&embedded, &["--redis", "unix:///nowhere/redis.sock", "check"], 69, "redis.url").await;
+}
+
+#[tokio::test]
+async fn wrong_usage_is_told_from_failure() {
+    let program = Program::new();
+    for arguments in [&["frobnicate"][..], &["webhook", "show"], &["webhook", "update", "wh_1"], &["publish"], &[]] {
+        let ended = program.run(arguments).await;
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+        assert!(ended.stderr.contains("Usage: posthaste"), "{ended:?}");
+    }
+    assert_eq!(program.run(&["--version"]).await.done(), format!("posthaste {}", env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn a_published_event_is_in_the_log_and_its_id_is_all_that_is_printed() {
+    let redis = TestRedis::start().await;
+    let (program, engine) = (Program::on(&redis), Engine::idle(&redis, &[]).await);
+    fs::write(program.path().join("data.json"), "{ \"from\": \"file\" }\n").unwrap();
+
+    let plain = program.run(&["publish", "a.plain", "--tenant", "acme"]).await.done();
+    assert!(plain.parse::<EventId>().is_ok(), "{plain}");
+    let keyed = ["publish", "a.keyed", "--tenant", "acme", "--idempotency-key", "k", "--data", "[1.0]", "--json"];
+    let first = program.run(&keyed).await.json();
+    assert_eq!(program.run(&keyed).await.json(), first);
+    assert!(first["id"].as_str().unwrap().parse::<EventId>().is_ok(), "{first}");
+    program.run(&["publish", "a.file", "--tenant", "acme", "--data", "@data.json"]).await.done();
+    program.run_with_input(&["publish", "a.stdin", "--tenant", "acme", "--data", "-"], "\"s\"\n").await.done();
+
+    let expected =
+        [("a.plain", "{}"), ("a.keyed", "[1.0]"), ("a.file", "{ \"from\": \"file\" }"), ("a.stdin", "\"s\"")];
+    let expected: Vec<(String, String)> = expected.map(|(kind, data)| (kind.into(), data.into())).into();
+    assert_eq!(log_of(&engine, "acme").await, expected);
+}
+
+#[tokio::test]
+async fn bad_lines_of_a_file_are_named_and_sink_no_others() {
+    let redis = TestRedis::start().await;
+    let (program, engine) = (Program::on(&redis), Engine::idle(&redis, &[]).await);
+    let good = |n: usize| format!("{{\"type\":\"a.{n}\",\"data\":{n},\"tenant\":\"acme\"}}\n");
+    let text: String = (0..700).map(good).collect();
+    let bad = "nonsense\n\n{\"type\":\"a..b\",\"data\":1}\n{\"type\":\"other\",\"data\":1}\n";
+    fs::write(program.path().join("events.ndjson"), format!("{text}{bad}")).unwrap();
+
+    let ended = program.run(&["publish", "--file", "events.ndjson", "--tenant", "globex"]).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "701 events published\n"), "{ended:?}");
+    let complaints: Vec<&str> = ended.stderr.lines().collect();
+    let starts = ["line 701: event: ", "line 703: type: ", "error: 2 lines were refused"];
+    assert_eq!(complaints.len(), starts.len(), "{complaints:?}");
+    assert!(complaints.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{complaints:?}");
+
+    let expected: Vec<(String, String)> = (0..700).map(|n| (format!("a.{n}"), n.to_string())).collect();
+    assert!(log_of(&engine, "acme").await == expected, "all events, in the order of their lines");
+    assert!(log_of(&engine, "globex").await.contains(&("other".into(), "1".into())));
+
+    let input = format!("{}nonsense\n", good(1));
+    let ended = program.run_with_input(&["publish", "--file", "-", "--json"], &input).await;
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["id"].is_string() && lines[0]["line"] == 1, "{lines:?}");
+    assert!(lines[1]["error"]["code"] == "invalid" && lines[1]["line"] == 2, "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_webhook_lives_from_its_creation_to_its_deletion() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let all = "webhook create --json --tenant acme --events a,b.* --name crm --retry steady --retry-count 5 \
+               --timeout-seconds 7 --max-concurrency 3 --rate-limit-per-minute 60 --ordering fifo \
+               --payload-format raw --secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw --inactive --url";
+    let arguments: Vec<&str> = all.split_whitespace().chain([URL, "--header", "X-Env: prod"]).collect();
+    let created = program.run(&arguments).await.json();
+    let fields = json!({
+        "tenant": "acme", "events": ["a", "b.*"], "name": "crm", "retry_count": 5, "timeout_seconds": 7,
+        "retry": {"kind": "schedule", "delays_ms": [4000, 8000, 10000], "jitter": 0.0}, "max_concurrency": 3,
+        "rate_limit_per_minute": 60, "ordering": "fifo", "payload_format": "raw", "headers": {"X-Env": "prod"},
+        "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "status": "paused", "url": URL,
+    });
+    for (name, value) in fields.as_object().unwrap() {
+        assert_eq!(&created[name], value, "{name}");
+    }
+    let id = created["id"].as_str().unwrap();
+    let one = async |verb: &str, more: &[&str]| {
+        program.run(&[&["webhook", verb, id, "--tenant", "acme", "--json"], more].concat()).await
+    };
+
+    let shown = one("show", &[]).await.json();
+    assert!(shown.get("secret").is_none() && shown.get("ingest_secret").is_none(), "{shown}");
+    let change =
+        ["--rate-limit-per-minute", "none", "--header", "none", "--retry", "none", "--name", "new", "--active"];
+    let updated = one("update", &change).await.json();
+    let of_update =
+        ["rate_limit_per_minute", "headers", "name", "status", "timeout_seconds"].map(|name| &updated[name]);
+    assert_eq!(of_update, [&json!(null), &json!({}), &json!("new"), &json!("active"), &json!(7)]);
+    assert_eq!(updated["retry"]["kind"], "exponential");
+    one("update", &["--timeout-seconds", "900"]).await.refused(1, "--timeout-seconds: ");
+    assert_eq!(one("pause", &[]).await.json()["status"], "paused");
+    assert_eq!(one("resume", &["--skip"]).await.json()["status"], "active");
+    assert_eq!(one("logs", &[]).await.json(), json!({"data": [], "next_cursor": null}));
+
+    program.run(&["webhook", "show", id]).await.refused(1, "there is no such webhook");
+    assert_eq!(one("delete", &[]).await.done(), "");
+    one("show", &[]).await.refused(1, "there is no such webhook");
+}
+
+#[tokio::test]
+async fn what_people_read_is_aligned_and_has_the_secrets_only_once() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let created = program.run(&["webhook", "create", "--url", URL, "--events", "a"]).await;
+    assert!(created.stdout.contains("\nsecret                 whsec_"), "{created:?}");
+    assert!(created.stderr.contains("not shown again"), "{created:?}");
+    let listed = program.run(&["webhook", "list"]).await.done();
+    let lines: Vec<&str> = listed.lines().collect();
+    assert!(lines[0].starts_with("ID ") && lines[1].starts_with("wh_") && lines.len() == 2, "{listed}");
+    assert_eq!(lines[0].find("STATUS"), lines[1].find("active"));
+    assert!(!listed.contains("whsec_") && !listed.contains('\u{1b}'), "{listed}");
+    let none = program.run(&["webhook", "list", "--tenant", "other"]).await;
+    assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("", "nothing found\n"));
+}
+
+#[tokio::test]
+async fn a_list_goes_on_where_its_page_ended() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let mut created = Vec::new();
+    for _ in 0..3 {
+        created.push(program.create_webhook(&[]).await);
+    }
+    let page = async |more: &[&str]| {
+        let page = program.run(&[&["webhook", "list", "--json", "--limit", "2"], more].concat()).await.json();
+        let ids = page["data"].as_array().unwrap().iter().map(|webhook| webhook["id"].as_str().unwrap().to_owned());
+        (ids.collect::<Vec<_>>(), page["next_cursor"].as_str().map(str::to_owned))
+    };
+    let (first, cursor) = page(&[]).await;
+    assert_eq!(first, created[..2]);
+    assert_eq!(page(&["--cursor", &cursor.unwrap()]).await, (created[2..].to_vec(), None));
+}
+
+#[tokio::test]
+async fn a_tenant_with_webhooks_is_not_deleted() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let created = program.run(&["tenant", "create", "acme", "--name", "Acme Ltd", "--json"]).await.json();
+    assert_eq!((&created["id"], &created["name"]), (&json!("acme"), &json!("Acme Ltd")));
+    program.run(&["tenant", "create", "acme"]).await.refused(1, "already");
+    assert_eq!(program.run(&["tenant", "list", "--json"]).await.json()["data"], json!([created]));
+    let id = program.create_webhook(&["--tenant", "acme"]).await;
+    program.run(&["tenant", "delete", "acme"]).await.refused(1, "still has webhooks");
+    program.run(&["webhook", "delete", &id, "--tenant", "acme"]).await.done();
+    program.run(&["tenant", "delete", "acme"]).await.done();
+    assert_eq!(program.run(&["tenant", "list", "--json"]).await.json()["data"], json!([]));
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_sent_once_more_and_thrown_away() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let mut engine = Engine::idle(&redis, &[]).await;
+    engine.run(Role::Dispatcher);
+    let webhook = engine.subscribe("acme", URL, &["*"], |_| ()).await;
+    for n in 0..5 {
+        engine.publish("acme", "order.paid", n.to_string()).await;
+    }
+    give_up(&engine, "acme", 5).await;
+    let run = async |verb: &str, more: &[&str]| {
+        program.run(&[&["deadletter", verb, "--tenant", "acme"], more].concat()).await
+    };
+
+    let listed = run("list", &["--json", "--reason", "exhausted", "--since", "1h"]).await.json();
+    let data: Vec<&Value> = listed["data"].as_array().unwrap().iter().map(|letter| &letter["data"]).collect();
+    assert_eq!(data, [&json!(4), &json!(3), &json!(2), &json!(1), &json!(0)]);
+    let first = listed["data"][0]["id"].as_str().unwrap();
+    assert_eq!(run("show", &[first, "--json"]).await.json(), listed["data"][0]);
+    // What a receiver said cannot move the reader's cursor.
+    let shown = run("list", &[]).await.done();
+    assert!(shown.contains("refused\\u{1b}[2J") && !shown.contains('\u{1b}'), "{shown}");
+    assert_eq!(run("list", &["--until", "1h", "--json"]).await.json()["data"], json!([]));
+
+    let dry = ["--all", "--webhook", &webhook.to_string(), "--dry-run", "--json"];
+    assert_eq!(run("replay", &dry).await.json(), json!({"count": 5, "dry_run": true}));
+    assert_eq!(run("replay", &["--id", first]).await.done(), "1 dead letter sent once more");
+    run("replay", &["--id", first]).await.refused(1, "there is no such dead letter");
+    assert_eq!(run("replay", &["--all", "--rate", "1000"]).await.done(), "4 dead letters sent once more");
+    assert_eq!(run("replay", &["--all"]).await.done(), "0 dead letters sent once more");
+    give_up(&engine, "acme", 5).await;
+    assert_eq!(run("purge", &["--all", "--type", "other"]).await.done(), "0 dead letters thrown away");
+    assert_eq!(run("purge", &["--all", "--json"]).await.json(), json!({"count": 5, "dry_run": false}));
+    assert_eq!(engine.dead_letters(webhook).await, []);
+}
+
+#[tokio::test]
+async fn the_status_counts_what_waits_what_is_dead_and_who_works() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let mut engine = Engine::idle(&redis, &[]).await;
+    engine.run(Role::Dispatcher);
+    engine.subscribe("acme", URL, &["*"], |_| ()).await;
+    engine.publish("acme", "order.paid", "1").await;
+    engine.publish("acme", "order.paid", "2").await;
+    give_up(&engine, "acme", 2).await;
+    engine.publish("acme", "order.paid", "3").await;
+    engine.wait_until_dispatched().await;
+
+    let status = program.run(&["status", "--json"]).await.json();
+    let backlog = json!({"front_door": 0, "log": 0, "fresh": 1, "waiting": 0, "leased": 0});
+    assert_eq!(status["backlog"], backlog, "{status}");
+    assert_eq!((&status["dead_letters"], &status["events"]), (&json!(2), &json!(3)), "{status}");
+    assert_eq!(status["workers"], json!({"dispatcher": 1, "sender": 0, "sources": 0}));
+    assert!(status["oldest_undelivered_seconds"].as_f64().is_some_and(|age| age < 60.0), "{status}");
+    assert_eq!(status["front_door_has_leader"], false);
+    let screen = program.run(&["status"]).await.done();
+    assert!(screen.contains("2 dead letters") && screen.contains("dispatcher 1") && !screen.contains('\u{1b}'));
+}
+
+#[tokio::test]
+async fn a_replay_is_watched_to_its_end() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let mut engine = Engine::idle(&redis, &[]).await;
+    for event_type in ["order.paid", "order.sent", "contact.created"] {
+        engine.publish("acme", event_type, "1").await;
+    }
+    engine.run(Role::Dispatcher);
+    engine.wait_until_dispatched().await;
+    let webhook = engine.subscribe("acme", URL, &["*"], |_| ()).await;
+    let id = webhook.to_string();
+    let replay = ["replay", "--tenant", "acme", "--webhook", &id, "--from", "1h", "--type", "order.*"];
+    let dry = program.run(&[&replay[..], &["--dry-run", "--json"]].concat()).await.json();
+    assert_eq!(dry, json!({"count": 2, "dry_run": true}));
+    assert_eq!(program.run(&replay).await.done(), format!("2 events put to {id} once more"));
+    assert_eq!(engine.state(webhook).await.state.fresh, 2);
+}
+
+#[tokio::test]
+async fn a_replay_that_nobody_carries_out_says_so_and_goes_on_unwatched() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let mut engine = Engine::idle(&redis, &[]).await;
+    let webhook: SubscriptionId = program.create_webhook(&["--tenant", "acme"]).await.parse().unwrap();
+    engine.publish("acme", "order.paid", "1").await;
+    let arguments = ["replay", "--tenant", "acme", "--webhook", &webhook.to_string(), "--from", "1h"];
+    let mut child = program.command(&arguments).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let said = timeout(PATIENCE, stderr.next_line()).await.expect("a word in time").unwrap().unwrap();
+    assert!(said.contains("no dispatcher is running"), "{said}");
+    interrupt(&child);
+    let said = timeout(PATIENCE, stderr.next_line()).await.expect("a word in time").unwrap().unwrap();
+    assert!(said.contains("goes on without being watched"), "{said}");
+    assert_eq!(ended(child).await.code, Some(0));
+
+    engine.run(Role::Dispatcher);
+    // Once because it was published, and once more.
+    wait_until("the replay was carried out", async || engine.state(webhook).await.state.fresh == 2).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_ends_a_command_without_a_word() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    for arguments in [&["status", "--watch"][..], &["status", "--watch", "--json"], &["--help"], &["status"]] {
+        let mut child = program.command(arguments).spawn().unwrap();
+        drop(child.stdout.take());
+        let ended = ended(child).await;
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_check_tells_what_is_lacking_from_what_could_be_better() {
+    let redis = TestRedis::start().await;
+    let fine = Program::on(&redis).run(&["check"]).await.done();
+    assert!(fine.contains("better: maxmemory is not set") && !fine.contains("fault:"), "{fine}");
+    let evicting = TestRedis::with(&[("maxmemory", "100mb"), ("maxmemory-policy", "allkeys-lru")]).await;
+    let program = Program::on(&evicting);
+    let ended = program.run(&["check"]).await;
+    assert!(ended.stdout.contains("fault: maxmemory-policy is allkeys-lru"), "{ended:?}");
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), "error: 1 fault must be mended first\n"));
+    let report: Value = serde_json::from_str(&program.run(&["check", "--json"]).await.stdout).unwrap();
+    assert_eq!((&report["redis"]["name"], &report["findings"][0]["is_fault"]), (&json!("redis"), &json!(true)));
+}
+
+#[tokio::test]
+async fn commands_find_the_redis_that_serve_has_started() {
+    let program = Program::new().with("POSTHASTE_API__LISTEN", "127.0.0.1:0");
+    let serve = program.command(&["serve"]).spawn().unwrap();
+    wait_until("serve has started", async || program.run(&["status"]).await.code == Some(0)).await;
+    program.run(&["webhook", "create", "--url", "http://127.0.0.1:9/hook", "--events", "a"]).await.done();
+    assert!(program.run(&["publish", "b.c"]).await.done().parse::<EventId>().is_ok());
+    interrupt(&serve);
+    assert_eq!(ended(serve).await.code, Some(0));
+    program.run(&["status"]).await.refused(69, "start `posthaste serve` first");
+}

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{context::Context, output::aligned, values::count};
-use crate::streams::{self, Post, Streams};
+use crate::streams::{self, Seat, Streams};
 
 /// Between two screens of `--watch`.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
@@ -101,9 +101,9 @@ fn draw(context: &Context, screen: &str, is_terminal: bool) -> anyhow::Result<()
 async fn read(streams: &Streams) -> streams::Result<Status> {
     let now_ms = streams.now_ms().await?;
     let figures = try_join_all(streams.shards().map(|shard| streams.figures(shard, now_ms))).await?;
-    let posts: Vec<Post> = streams.shards().map(Post::Shard).chain([Post::FrontDoor]).collect();
-    let leaders = streams.leaders(&posts).await?;
-    let has_leader = |post: &Post| posts.iter().zip(&leaders).any(|(led, leader)| led == post && leader.is_some());
+    let seats: Vec<Seat> = streams.shards().map(Seat::Shard).chain([Seat::FrontDoor]).collect();
+    let leaders = streams.leaders(&seats).await?;
+    let has_leader = |seat: &Seat| seats.iter().zip(&leaders).any(|(led, leader)| led == seat && leader.is_some());
     let report = streams.server_report().await?;
     let sum = |value: fn(&streams::ShardFigures) -> u64| figures.iter().map(value).sum::<u64>();
     let oldest_ms = figures.iter().filter_map(|shard| shard.oldest_ms).min();
@@ -121,8 +121,8 @@ async fn read(streams: &Streams) -> streams::Result<Status> {
         events: sum(|shard| shard.events),
         workers: by_role(&streams.workers().await?),
         shards: streams.shards().end,
-        shards_without_leader: streams.shards().filter(|shard| !has_leader(&Post::Shard(*shard))).collect(),
-        front_door_has_leader: has_leader(&Post::FrontDoor),
+        shards_without_leader: streams.shards().filter(|shard| !has_leader(&Seat::Shard(*shard))).collect(),
+        front_door_has_leader: has_leader(&Seat::FrontDoor),
         redis: Redis {
             name: report.name,
             version: report.version,

@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     backoff::Backoff,
     shutdown::Shutdown,
-    streams::{Post, Result, ShardId, Streams},
+    streams::{Result, Seat, ShardId, Streams},
 };
 
 /// How often leadership is renewed, and looked for.
@@ -78,18 +78,18 @@ impl Leadership {
             self.dispatchers = (dispatchers, Instant::now());
         }
         let shards: Vec<ShardId> = self.streams.shards().collect();
-        let posts: Vec<Post> = shards.iter().map(|shard| Post::Shard(*shard)).collect();
-        let leaders = self.streams.leaders(&posts).await?;
+        let seats: Vec<Seat> = shards.iter().map(|shard| Seat::Shard(*shard)).collect();
+        let leaders = self.streams.leaders(&seats).await?;
         let mine: Vec<ShardId> = shards.iter().copied().filter(|shard| self.leads(&leaders, *shard)).collect();
         let fair = shards.len().div_ceil(self.dispatchers.0.len().max(1));
         let wanted = self.wanted(&leaders, &mine, fair);
         let spare: Vec<ShardId> = mine.iter().copied().filter(|shard| !wanted.contains(shard)).collect();
-        let asked: Vec<Post> = wanted.iter().map(|shard| Post::Shard(*shard)).collect();
+        let asked: Vec<Seat> = wanted.iter().map(|shard| Seat::Shard(*shard)).collect();
         let got = self.streams.lead(&asked, &self.process).await?;
         self.renewed = Instant::now();
         self.set_led(wanted.iter().zip(got).filter(|(_, got)| *got).map(|(shard, _)| *shard).collect());
         // Let go only after it is dispatched no more, so that the next leader starts from what is done.
-        let spare: Vec<Post> = spare.into_iter().map(Post::Shard).collect();
+        let spare: Vec<Seat> = spare.into_iter().map(Seat::Shard).collect();
         self.streams.resign(&spare, &self.process).await
     }
 
@@ -126,7 +126,7 @@ impl Leadership {
     }
 
     async fn let_go(&self) -> Result<()> {
-        let led: Vec<Post> = self.led.borrow().iter().map(|shard| Post::Shard(*shard)).collect();
+        let led: Vec<Seat> = self.led.borrow().iter().map(|shard| Seat::Shard(*shard)).collect();
         self.set_led(Vec::new());
         self.streams.resign(&led, &self.process).await?;
         self.streams.check_out(&format!("{ROLE}{}", self.process)).await

@@ -75,7 +75,8 @@ mod tests {
     #[test]
     fn a_configured_key_wins_and_others_than_loopback_need_one() {
         let folder = tempfile::tempdir().expect("a folder");
-        let key = admin_key(&config(&folder, &[("POSTHASTE_API__ADMIN_KEY", "a-long-admin-key-of-ours")])).expect("a key");
+        let key =
+            admin_key(&config(&folder, &[("POSTHASTE_API__ADMIN_KEY", "a-long-admin-key-of-ours")])).expect("a key");
         assert_eq!((key.key.as_str(), key.file), ("a-long-admin-key-of-ours", None));
         let open = config(&folder, &[("POSTHASTE_API__LISTEN", "0.0.0.0:8080")]);
         assert!(admin_key(&open).is_err_and(|error| error.to_string().contains("api.admin_key")));

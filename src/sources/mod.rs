@@ -12,7 +12,7 @@ use crate::{
     domain::id::StreamId,
     metrics,
     shutdown::Shutdown,
-    streams::{APPEND_AT_MOST, Append, Appended, Error, FrontDoor, FrontDoorEntry, Post, Result, ShardId, Streams},
+    streams::{APPEND_AT_MOST, Append, Appended, Error, FrontDoor, FrontDoorEntry, Result, Seat, ShardId, Streams},
 };
 
 /// How long a read waits for new entries; after an empty one, what is pending is looked at again.
@@ -29,7 +29,7 @@ pub async fn run(streams: Streams, process: String, max_payload_bytes: usize, sh
         loop {
             let turn = async {
                 streams.check_in(&worker).await?;
-                if streams.lead(&[Post::FrontDoor], &worker).await? == [true] {
+                if streams.lead(&[Seat::FrontDoor], &worker).await? == [true] {
                     return lead(&streams, &worker, &mut mover).await;
                 }
                 tokio::time::sleep(LEAD_EVERY).await;
@@ -46,7 +46,7 @@ pub async fn run(streams: Streams, process: String, max_payload_bytes: usize, sh
         () = work => {}
     }
     let left = async {
-        streams.resign(&[Post::FrontDoor], &worker).await?;
+        streams.resign(&[Seat::FrontDoor], &worker).await?;
         streams.check_out(&worker).await
     };
     if let Err(error) = left.await {
@@ -60,7 +60,7 @@ async fn lead(streams: &Streams, worker: &str, mover: &mut Mover) -> Result<()> 
         loop {
             tokio::time::sleep(LEAD_EVERY).await;
             streams.check_in(worker).await?;
-            if streams.lead(&[Post::FrontDoor], worker).await? != [true] {
+            if streams.lead(&[Seat::FrontDoor], worker).await? != [true] {
                 return Ok(());
             }
         }

@@ -109,9 +109,11 @@ impl Connections {
                 Ok(link) if link.is_broken.load(Ordering::Relaxed) => {}
                 Ok(link) => return Ok((link.connection.clone(), link.is_broken.clone())),
                 Err(bb8::RunError::User(error)) => return Err(error.into()),
-                Err(bb8::RunError::TimedOut) => {
-                    return Err(Error::Unavailable("no connection within two seconds".to_owned()));
-                }
+                // The pool keeps the reason to itself.
+                Err(bb8::RunError::TimedOut) => match Connector::connect(&self.connector, RESPONSE_TIMEOUT).await {
+                    Ok(_) => return Err(Error::Unavailable("no connection was free within two seconds".to_owned())),
+                    Err(error) => return Err(error.into()),
+                },
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use redis::Value;
 
 use super::{ShardId, Streams, error::Result, scripts};
@@ -18,7 +19,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// What is led.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Post {
+pub enum Seat {
     /// Dispatching and upkeep of a shard.
     Shard(ShardId),
     /// Moving what arrives at the front door.
@@ -26,37 +27,36 @@ pub enum Post {
 }
 
 impl Streams {
-    fn lead_key(&self, post: Post) -> String {
-        match post {
-            Post::Shard(shard) => self.keys().of(shard, "lead"),
-            Post::FrontDoor => self.keys().global("lead"),
+    fn lead_key(&self, seat: Seat) -> String {
+        match seat {
+            Seat::Shard(shard) => self.keys().of(shard, "lead"),
+            Seat::FrontDoor => self.keys().global("lead"),
         }
     }
 
-    /// Becomes, or stays, the leader of each post; says for each whether `process` is it now.
-    pub async fn lead(&self, posts: &[Post], process: &str) -> Result<Vec<bool>> {
-        let mut leads = Vec::with_capacity(posts.len());
-        for post in posts {
-            let mut command = scripts::LEAD.on(&self.lead_key(*post));
+    /// Becomes, or stays, the leader of each seat; says for each whether `process` is it now.
+    pub async fn lead(&self, seats: &[Seat], process: &str) -> Result<Vec<bool>> {
+        try_join_all(seats.iter().map(|seat| async {
+            let mut command = scripts::LEAD.on(&self.lead_key(*seat));
             command.arg("").arg(process).arg(LEADER_FOR.as_millis() as u64);
-            leads.push(self.0.connections.call(&scripts::LEAD, &command).await?);
-        }
-        Ok(leads)
+            self.0.connections.call(&scripts::LEAD, &command).await
+        }))
+        .await
     }
 
-    /// Who leads each post, if anybody does.
-    pub async fn leaders(&self, posts: &[Post]) -> Result<Vec<Option<String>>> {
+    /// Who leads each seat, if anybody does.
+    pub async fn leaders(&self, seats: &[Seat]) -> Result<Vec<Option<String>>> {
         let mut pipeline = redis::pipe();
-        for post in posts {
-            pipeline.cmd("GET").arg(self.lead_key(*post));
+        for seat in seats {
+            pipeline.cmd("GET").arg(self.lead_key(*seat));
         }
         self.0.connections.run_all(&pipeline).await
     }
 
-    /// Lets go of posts, so that another takes over at once.
-    pub async fn resign(&self, posts: &[Post], process: &str) -> Result<()> {
-        for post in posts {
-            let key = self.lead_key(*post);
+    /// Lets go of seats, so that another takes over at once.
+    pub async fn resign(&self, seats: &[Seat], process: &str) -> Result<()> {
+        for seat in seats {
+            let key = self.lead_key(*seat);
             let leader: Option<String> = self.0.connections.run(redis::cmd("GET").arg(&key)).await?;
             if leader.as_deref() == Some(process) {
                 self.0.connections.run::<()>(redis::cmd("DEL").arg(&key)).await?;

@@ -27,7 +27,7 @@ pub use events::{
     APPEND_AT_MOST, Append, Appended, Expanded, Expansion, FrontDoor, FrontDoorEntry, LogEntry, LogReader, Refusal,
 };
 pub use jobs::{Job, JobState, Queued, REPLAY_AT_MOST};
-pub use leadership::Post;
+pub use leadership::Seat;
 pub use server::ServerReport;
 pub use subscriptions::{Change, START_WITHIN_MS, Tenant, Versioned};
 pub use upkeep::{Counts, ShardFigures};

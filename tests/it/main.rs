@@ -8,6 +8,7 @@ mod deliver;
 mod embedded;
 mod faults;
 mod front_door;
+mod invariants;
 mod layers;
 mod manage;
 mod post;

@@ -74,6 +74,13 @@ impl TestRedis {
         }
     }
 
+    /// Starts the server if it does not run.
+    pub async fn revive(&mut self) {
+        if self.server.is_none() {
+            self.restart().await;
+        }
+    }
+
     async fn answers(&self) -> bool {
         let Ok(mut connection) = self.try_connect().await else { return false };
         redis::cmd("PING").exec_async(&mut connection).await.is_ok()

@@ -21,6 +21,14 @@ local phase, place = cursor:match('^(%a):(.*)$')
 
 local phases = {}
 
+-- A pending entry that is neither leased nor waiting goes once more, whoever may have it.
+local function requeue(id)
+  if call('ZSCORE', inf, id) or call('ZSCORE', rty, id) then return false end
+  call('ZADD', rty, now, id)
+  call('HDEL', key('tok', sub), id)
+  return true
+end
+
 -- Every pending id has its entry, and a lease or a retry.
 function phases.p()
   local page = call('XPENDING', dlv, 'senders', place == '-' and '-' or '(' .. place, '+', size)
@@ -30,8 +38,7 @@ function phases.p()
       call('XACK', dlv, 'senders', id)
       forget(sub, id)
       mend()
-    elseif not call('ZSCORE', inf, id) and not call('ZSCORE', rty, id) then
-      call('ZADD', rty, now, id)
+    elseif requeue(id) then
       mend()
     end
   end
@@ -50,7 +57,7 @@ function phases.e()
   for _, entry in ipairs(page) do
     if not pendingEntry(sub, entry[1]) then
       call('XCLAIM', dlv, 'senders', 's', 0, entry[1], 'FORCE', 'RETRYCOUNT', 0, 'JUSTID')
-      call('ZADD', rty, now, entry[1])
+      requeue(entry[1])
       mend()
     end
   end

@@ -26,10 +26,11 @@ local function record(sub, outcome, status, type, text, late)
 end
 
 -- Failures that began before an earlier one was known are one failure with it: ten requests that fail together are one.
+-- Those before the breaker opens do not lengthen its first hold, however many there were; each after it doubles the next.
 local function fail(sub, r, began, weight)
   if began <= r.cfl then return end
   if r.cf == 0 then r.cfat = now end
-  r.cf, r.cfl = r.cf + weight, now
+  r.cf, r.cfl = r.hold > 0 and r.cf + weight or math.min(r.cf + weight, BREAKER_FAILURES), now
   if r.cf >= BREAKER_FAILURES and now - r.cfat >= BREAKER_MS then
     r.hold = now + math.min(HOLD_MAX, BREAKER_HOLD * 2 ^ math.min(r.cf - BREAKER_FAILURES, 12))
   end

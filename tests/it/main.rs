@@ -12,6 +12,7 @@ mod invariants;
 mod layers;
 mod manage;
 mod post;
+mod queue;
 mod replay;
 mod support;
 mod upkeep;

@@ -72,9 +72,7 @@ pub fn predict(action: &Action, state: &State, bounds: Bounds) -> Prediction {
             Prediction { answer: Some(Answer::Count(must.len() as u64)), must, ..Prediction::default() }
         }
         Action::CreateJob(_) => Prediction::answering(Answer::Done(true)),
-        Action::Replay { job, events, .. } => {
-            replay(job, events, find(&job.subscription), state, bounds)
-        }
+        Action::Replay { job, events, .. } => replay(job, events, find(&job.subscription), state, bounds),
         Action::Trim(last) => Prediction::answering(Answer::Count(trimmable(state, *last).len() as u64)),
         // Nothing is amiss between two calls, so there is nothing to mend.
         Action::Audit(_) | Action::Recount => Prediction::answering(Answer::Count(0)),

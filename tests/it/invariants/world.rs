@@ -21,6 +21,7 @@ use super::{
 };
 use crate::support::{
     checks::{Bounds, violations},
+    clock,
     redis::TestRedis,
     samples::{TENANT, Verdict, event, subscription},
     state::{Standing, State, command},
@@ -256,7 +257,9 @@ impl<'r> World<'r> {
                 let next = events.last()?.next();
                 Action::Replay { job, next, is_last: false, events }
             }
-            Step::Trim { count } => Action::Trim(*self.state.events.keys().nth(*count - 1).or(self.state.events.keys().next_back())?),
+            Step::Trim { count } => {
+                Action::Trim(*self.state.events.keys().nth(*count - 1).or(self.state.events.keys().next_back())?)
+            }
             Step::Audit { pick } => Action::Audit(self.pick(*pick)?),
             Step::Recount => Action::Recount,
             Step::Read { .. } | Step::Again { .. } | Step::Elapse { .. } | Step::Kill | Step::KillAmid { .. } => {
@@ -332,27 +335,8 @@ impl<'r> World<'r> {
         self.observe(Prediction::default()).await;
     }
 
-    /// Lets time pass: every time that Redis holds is moved back.
     async fn elapse(&mut self, ms: u64) {
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        let key = |name: &str| format!("{}:{{s0}}:{name}", self.prefix);
-        for (id, sub) in &self.state.subscriptions {
-            for (name, times) in [("inf", &sub.leases), ("rty", &sub.retries)] {
-                for entry in times.keys() {
-                    pipeline.cmd("ZINCRBY").arg(key(&format!("{name}:{id}"))).arg(-(ms as i64)).arg(entry.to_string());
-                }
-            }
-            for name in ["tat", "hold", "ra", "cfat", "cfl"].iter().filter(|name| sub.number(name) > 0) {
-                pipeline.cmd("HINCRBY").arg(key(&format!("rt:{id}"))).arg(name).arg(-(ms as i64));
-            }
-        }
-        for id in self.state.zset("due").keys() {
-            pipeline.cmd("ZINCRBY").arg(key("due")).arg(-(ms as i64)).arg(id);
-        }
-        if !pipeline.is_empty() {
-            let () = pipeline.query_async(&mut self.connection).await.unwrap();
-        }
+        clock::elapse(&mut self.connection, &format!("{}:{{s0}}", self.prefix), &self.state, ms).await;
         self.observe(Prediction::default()).await;
     }
 

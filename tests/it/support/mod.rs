@@ -1,7 +1,9 @@
 //! What the tests run against.
 
 pub mod checks;
+pub mod clock;
 pub mod engine;
+pub mod queue;
 pub mod receiver;
 pub mod redis;
 pub mod samples;

@@ -1,0 +1,151 @@
+//! Expanding events, trimming the log, and replaying parts of it.
+
+use posthaste::{
+    domain::id::{StreamId, SubscriptionId},
+    streams::{Expanded, Expansion, Job, JobState, Limits, Queued, Refusal},
+};
+
+use crate::support::{
+    queue::{Queue, SHARD, whole},
+    samples::{Verdict, subscription},
+};
+
+fn done(done: usize) -> Expanded {
+    Expanded { done, refusal: None }
+}
+
+fn refused(refusal: Refusal) -> Expanded {
+    Expanded { done: 0, refusal: Some(refusal) }
+}
+
+async fn create_three(queue: &Queue) -> [SubscriptionId; 3] {
+    [queue.create(subscription(1)).await, queue.create(subscription(2)).await, queue.create(subscription(3)).await]
+}
+
+#[tokio::test]
+async fn an_expansion_is_made_once_in_the_order_of_the_log_and_from_where_it_stands() {
+    let mut queue = Queue::start().await;
+    let subs = create_three(&queue).await;
+    let events = queue.publish(2).await;
+    queue.read().await;
+    let [first, second] = [whole(events[0].at, &subs), whole(events[1].at, &subs)];
+    let start = Expansion { up_to: Some(subs[0]), targets: vec![subs[0]], ..first.clone() };
+    let rest = Expansion { after: Some(subs[0]), targets: subs[1..].to_vec(), ..first.clone() };
+    for (chunk, expected) in [
+        (&second, refused(Refusal::Order(first.event))),
+        (&rest, refused(Refusal::Cursor(None))),
+        (&start, done(1)),
+        (&start, refused(Refusal::Cursor(Some(subs[0])))),
+        (&second, refused(Refusal::Order(first.event))),
+        (&rest, done(1)),
+        (&rest, done(1)),
+        (&first, done(1)),
+        (&second, done(1)),
+        (&second, done(1)),
+    ] {
+        assert_eq!(queue.streams.expand(SHARD, std::slice::from_ref(chunk)).await.unwrap(), expected, "{chunk:?}");
+        assert_eq!(queue.violations().await, [""; 0]);
+    }
+    let state = queue.state().await;
+    for id in subs {
+        let owed: Vec<StreamId> = state.subscriptions[&id.to_string()].owed.iter().map(|owed| owed.event).collect();
+        assert_eq!(owed, [first.event, second.event]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_stops_at_its_first_refusal_and_those_deleted_meanwhile_are_passed_over() {
+    let mut queue = Queue::start().await;
+    let subs = create_three(&queue).await;
+    let events = queue.publish(3).await;
+    queue.read().await;
+    assert!(queue.streams.delete_subscription(subs[1]).await.unwrap());
+    let chunks = [0, 2, 1].map(|index: usize| whole(events[index].at, &subs));
+    let expanded = queue.streams.expand(SHARD, &chunks).await.unwrap();
+    assert_eq!(expanded, Expanded { done: 1, refusal: Some(Refusal::Order(events[1].at)) });
+    assert_eq!(queue.violations().await, [""; 0]);
+    assert_eq!(queue.state().await.hash("refs").get(&events[0].at.to_string()), Some(&"2".to_owned()));
+}
+
+#[tokio::test]
+async fn a_full_backlog_makes_dead_letters_and_a_full_list_of_those_drops_the_oldest() {
+    let mut queue = Queue::with(Limits { max_backlog: 2, max_dead: 2 }).await;
+    let id = queue.create(subscription(1)).await;
+    let events = queue.deliver(5, &[id]).await;
+    let letters = queue.streams.dead_letters(id, StreamId::MAX, StreamId::ZERO, 10).await.unwrap();
+    let dead: Vec<StreamId> = letters.iter().map(|letter| letter.delivery.event).collect();
+    assert_eq!(dead, [events[4].at, events[3].at], "newest first");
+    let figures = queue.streams.figures(SHARD, 0).await.unwrap();
+    assert_eq!((figures.counts.fresh, figures.counts.dead, figures.counts.dropped), (2, 2, 1));
+    assert!(!queue.state().await.hash("refs").contains_key(&events[2].at.to_string()));
+    assert_eq!(queue.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_trim_keeps_the_bodies_that_are_still_owed_and_stops_at_what_is_not_expanded() {
+    let mut queue = Queue::start().await;
+    let id = queue.create(subscription(1)).await;
+    let owed = queue.deliver(1, &[id]).await[0];
+    let unwanted = queue.deliver(1, &[]).await[0];
+    let unread = queue.publish(1).await[0];
+    assert_eq!(queue.streams.trim_events(SHARD, StreamId::MAX).await.unwrap(), (2, 1));
+    assert_eq!(queue.violations().await, [""; 0]);
+    assert_eq!(queue.streams.event(owed).await.unwrap().unwrap().data, &br#"{"n":1}"#[..]);
+    assert_eq!(queue.streams.event(unwanted).await.unwrap(), None);
+    assert!(queue.streams.event(unread).await.unwrap().is_some());
+    queue.read().await;
+    assert_eq!(queue.streams.trim_events(SHARD, StreamId::MAX).await.unwrap(), (0, 0), "it is not expanded");
+    let lease = queue.lease_one().await;
+    queue.settle(&[(&lease, Verdict::Delivered)]).await;
+    assert_eq!(queue.streams.event(owed).await.unwrap(), None);
+    assert_eq!(queue.violations().await, [""; 0]);
+}
+
+fn job(subscription: SubscriptionId) -> Job {
+    Job {
+        id: "job".to_owned(),
+        subscription,
+        from: StreamId::ZERO,
+        until: StreamId::MAX,
+        pattern: None,
+        rate: None,
+        cursor: StreamId::ZERO,
+        queued: 0,
+        state: JobState::Running,
+    }
+}
+
+#[tokio::test]
+async fn a_replay_takes_the_next_copy_and_a_repeated_call_of_it_none() {
+    let mut queue = Queue::start().await;
+    let (id, other) = (queue.create(subscription(1)).await, queue.create(subscription(2)).await);
+    let event = queue.deliver(1, &[id]).await[0];
+    for (target, copies) in [(id, vec![0, 1]), (id, vec![0, 1, 2]), (other, vec![0])] {
+        let job = job(target);
+        queue.streams.create_job(&job).await.unwrap();
+        let next = event.at.next();
+        assert_eq!(queue.streams.replay(&job, next, true, &[event.at]).await.unwrap(), Queued::Done(1));
+        assert_eq!(queue.streams.replay(&job, next, true, &[event.at]).await.unwrap(), Queued::MovedOn(next));
+        let state = queue.state().await;
+        let owed = state.subscriptions[&target.to_string()].owed.iter().map(|owed| owed.copy);
+        assert_eq!(owed.collect::<Vec<_>>(), copies);
+        assert_eq!(queue.violations().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_waits_for_room_and_for_what_is_not_expanded_and_ends_with_its_subscription() {
+    let mut queue = Queue::with(Limits { max_backlog: 2, max_dead: 2 }).await;
+    let id = queue.create(subscription(1)).await;
+    let owed = queue.deliver(1, &[id]).await[0];
+    let unread = queue.publish(1).await[0];
+    let job = job(id);
+    queue.streams.create_job(&job).await.unwrap();
+    let replay = async |events: &[StreamId]| queue.streams.replay(&job, unread.at.next(), true, events).await.unwrap();
+    assert_eq!(replay(&[unread.at]).await, Queued::Later);
+    assert_eq!(replay(&[owed.at, owed.at]).await, Queued::Later);
+    assert!(queue.streams.delete_subscription(id).await.unwrap());
+    assert_eq!(replay(&[owed.at]).await, Queued::Gone);
+    assert_eq!(queue.streams.job(SHARD, "job").await.unwrap().unwrap().state, JobState::Cancelled);
+    assert!(queue.streams.running_jobs(&[SHARD]).await.unwrap().is_empty());
+}

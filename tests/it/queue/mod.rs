@@ -1,0 +1,9 @@
+//! The calls of the queue one by one: what each does, and what it does when it comes twice, late or to damaged data.
+
+mod dead_letters;
+mod expanding;
+mod leasing;
+mod memory;
+mod publishing;
+mod settling;
+mod upkeep;

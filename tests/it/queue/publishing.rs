@@ -1,0 +1,74 @@
+//! Publishing: each event once, whatever becomes of the answer.
+
+use posthaste::{
+    domain::event::NewEvent,
+    secrets::Sealer,
+    streams::{Append, Appended, Limits, OpenError, Streams},
+};
+
+use crate::support::{
+    queue::{Queue, SHARD},
+    samples::event,
+};
+
+fn append(event_type: &str, key: Option<&str>) -> Append {
+    let event = NewEvent { idempotency_key: key.map(str::to_owned), ..event(event_type) };
+    Append::Event { event, source_id: None }
+}
+
+#[tokio::test]
+async fn a_repeat_of_a_call_appends_nothing_and_is_answered_as_the_first() {
+    let mut queue = Queue::start().await;
+    let batch = [append("a", None), append("b", Some("key"))];
+    let first = queue.streams.append(SHARD, "call", &batch, &[]).await.unwrap();
+    assert_eq!(queue.streams.append(SHARD, "call", &batch, &[]).await.unwrap(), first);
+    queue.redis.kill();
+    queue.redis.restart().await;
+    assert_eq!(queue.streams.append(SHARD, "call", &batch, &[]).await.unwrap(), first, "after a crash too");
+    queue.connection = queue.redis.connect().await;
+    assert_eq!(queue.state().await.events.len(), 2);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_names_one_event() {
+    let mut queue = Queue::start().await;
+    let append = async |event_type: &str, key: &str| {
+        let call = format!("{:08x}", rand::random::<u32>());
+        let batch = [append(event_type, Some(key))];
+        queue.streams.append(SHARD, &call, &batch, &[]).await.unwrap().remove(0)
+    };
+    let Appended::Event(id) = append("a", "key").await else { panic!("it is new") };
+    assert_eq!(append("a", "key").await, Appended::Repeated(id));
+    assert_eq!(append("b", "key").await, Appended::Conflict);
+    assert!(matches!(append("b", "other").await, Appended::Event(_)));
+    assert_eq!(queue.state().await.events.len(), 2);
+}
+
+#[tokio::test]
+async fn what_came_through_the_front_door_is_appended_once_until_its_acknowledgement_is_known() {
+    let queue = Queue::start().await;
+    let source_id = "5-1".parse().unwrap();
+    let entries = [
+        Append::Event { event: event("a"), source_id: Some(source_id) },
+        Append::Bad {
+            tenant: "acme".to_owned(),
+            reason: "no type".to_owned(),
+            raw: vec![0x81, 0xa1, 0x78, 0xc4, 0x01, 0xff].into(),
+            source_id: "5-2".parse().unwrap(),
+        },
+    ];
+    let first = queue.streams.append(SHARD, "one", &entries, &[]).await.unwrap();
+    assert!(matches!(first[..], [Appended::Event(_), Appended::Bad(_)]), "{first:?}");
+    assert_eq!(queue.streams.append(SHARD, "two", &entries, &[]).await.unwrap(), [Appended::Moved, Appended::Moved]);
+    queue.streams.append(SHARD, "three", &[], &[source_id]).await.unwrap();
+    let after = queue.streams.append(SHARD, "four", &entries, &[]).await.unwrap();
+    assert!(matches!(after[..], [Appended::Event(_), Appended::Moved]), "{after:?}");
+}
+
+#[tokio::test]
+async fn another_number_of_shards_than_at_the_first_start_is_refused() {
+    let queue = Queue::start().await;
+    let limits = Limits { max_backlog: 1, max_dead: 1 };
+    let refused = Streams::open(&queue.redis.url(), "q", 2, limits, Sealer::new(&[])).await.err().unwrap();
+    assert!(matches!(refused, OpenError::OtherShards { asked: 2, stored: 1 }), "{refused}");
+}

@@ -7,7 +7,7 @@ use posthaste::{
         id::{StreamId, SubscriptionId},
         outcome::Reason,
     },
-    streams::{Append, Error, Job, JobState, Post},
+    streams::{Append, Error, Job, JobState, Seat},
 };
 
 use crate::support::{
@@ -89,8 +89,8 @@ async fn what_moves_on_and_frees_goes_on() {
     assert_eq!(queue.violations().await, [""; 0]);
 
     // Somebody has to lead, or nobody trims.
-    assert_eq!(streams.lead(&[Post::Shard(SHARD), Post::FrontDoor], "me").await.unwrap(), [true, true]);
-    assert_eq!(streams.lead(&[Post::Shard(SHARD)], "you").await.unwrap(), [false]);
+    assert_eq!(streams.lead(&[Seat::Shard(SHARD), Seat::FrontDoor], "me").await.unwrap(), [true, true]);
+    assert_eq!(streams.lead(&[Seat::Shard(SHARD)], "you").await.unwrap(), [false]);
     assert_eq!(streams.check_in("dispatcher:me").await.unwrap(), ["dispatcher:me"]);
     streams.set_gate(SHARD, true).await.unwrap();
     streams.keep_status_for(SHARD, Duration::from_secs(60)).await.unwrap();

@@ -1,6 +1,7 @@
 //! The one integration test binary: a module for each thing the program does.
 
 mod api;
+mod chaos;
 mod cli;
 mod contract;
 mod crash;

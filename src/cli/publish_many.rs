@@ -78,6 +78,11 @@ async fn pump<R: tokio::io::AsyncBufRead + Unpin>(
     loop {
         let has_room = under_way.len() < UNDER_WAY && bytes < UNDER_WAY_BYTES;
         tokio::select! {
+            biased;
+            Some(done) = under_way.next(), if !under_way.is_empty() => {
+                bytes -= done.bytes;
+                report.take(done.line, done.answer)?;
+            }
             line = lines.next(), if has_room && !is_over => {
                 let Some(line) = line.context("the events cannot be read")? else {
                     is_over = true;
@@ -85,12 +90,14 @@ async fn pump<R: tokio::io::AsyncBufRead + Unpin>(
                 };
                 number += 1;
                 report.bar.set_position(lines.position);
-                if line == Line::Text(Vec::new()) {
+                if matches!(&line, Line::Text(text) if text.trim_ascii().is_empty()) {
                     continue;
                 }
                 // Submitted one after another, or a later line could come before an earlier one in the log.
                 let (size, submitted) = submit(&line, tenant, manager, publisher).await;
                 bytes += size;
+                // Where Redis is away each further line would only wait to hear the same.
+                is_over = matches!(submitted, Err(PublishError::Redis(_)));
                 under_way.push_back(Box::pin(async move {
                     let answer = match submitted {
                         Ok(submitted) => submitted.answer().await,
@@ -98,10 +105,6 @@ async fn pump<R: tokio::io::AsyncBufRead + Unpin>(
                     };
                     UnderWay { line: number, bytes: size, answer }
                 }));
-            }
-            Some(done) = under_way.next(), if !under_way.is_empty() => {
-                bytes -= done.bytes;
-                report.take(done.line, done.answer)?;
             }
             else => return Ok(()),
         }

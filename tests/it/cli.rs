@@ -224,7 +224,7 @@ async fn bad_lines_of_a_file_are_named_and_sink_no_others() {
     let (program, engine) = (Program::on(&redis), Engine::idle(&redis, &[]).await);
     let good = |n: usize| format!("{{\"type\":\"a.{n}\",\"data\":{n},\"tenant\":\"acme\"}}\n");
     let text: String = (0..700).map(good).collect();
-    let bad = "nonsense\n\n{\"type\":\"a..b\",\"data\":1}\n{\"type\":\"other\",\"data\":1}\n";
+    let bad = "nonsense\n \r\n{\"type\":\"a..b\",\"data\":1}\n{\"type\":\"other\",\"data\":1}\n";
     fs::write(program.path().join("events.ndjson"), format!("{text}{bad}")).unwrap();
 
     let ended = program.run(&["publish", "--file", "events.ndjson", "--tenant", "globex"]).await;
@@ -244,6 +244,25 @@ async fn bad_lines_of_a_file_are_named_and_sink_no_others() {
     let lines: Vec<Value> = ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines[0]["id"].is_string() && lines[0]["line"] == 1, "{lines:?}");
     assert!(lines[1]["error"]["code"] == "invalid" && lines[1]["line"] == 2, "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_redis_goes_away_from_says_where_it_stopped() {
+    let mut redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let mut child = program.command(&["publish", "--file", "-", "--json"]).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = b"{\"type\":\"a.b\",\"data\":1}\n";
+    stdin.write_all(line).await.unwrap();
+    let first = timeout(PATIENCE, stdout.next_line()).await.expect("an answer in time").unwrap().unwrap();
+    assert!(first.contains("evt_"), "{first}");
+    redis.kill();
+    stdin.write_all(&line.repeat(1_500)).await.unwrap();
+    let ended = ended(child).await;
+    assert_eq!(ended.code, Some(69), "{ended:?}");
+    assert!(ended.stderr.contains("stopped at line 2, with 1 event published before it"), "{ended:?}");
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! The event log: appended by publishers, read by dispatchers, with the front door in front of it.
+//! The event log: read by dispatchers, expanded to delivery streams, and looked at.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,117 +8,19 @@ use redis::{
     aio::MultiplexedConnection,
     streams::{StreamRangeReply, StreamReadReply},
 };
-use serde::Serialize;
 
 use super::{
     ShardId, Streams,
     entry::{self, unreadable},
     error::{Error, Result},
-    keys::{CONSUMER, DISPATCHERS, MOVERS},
+    keys::{CONSUMER, DISPATCHERS},
     pack, scripts,
 };
 use crate::domain::{
     delivery::DeliveryStatus,
-    event::{Event, NewEvent},
-    id::{BadId, DeliveryId, EventId, StreamId, SubscriptionId},
+    event::Event,
+    id::{DeliveryId, EventId, StreamId, SubscriptionId},
 };
-
-/// How long an idempotency key is remembered.
-const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
-/// Events that one append call takes.
-pub const APPEND_AT_MOST: usize = 100;
-
-/// One entry of an append call.
-#[derive(Debug, Clone)]
-pub enum Append {
-    Event {
-        event: NewEvent,
-        /// Its id in the front door, if it came from there.
-        source_id: Option<StreamId>,
-    },
-    /// An entry of the front door that could not be read: a dead letter with its raw fields.
-    Bad { tenant: String, reason: String, raw: Bytes, source_id: StreamId },
-}
-
-/// What became of an entry of an append call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Appended {
-    /// It is in the log.
-    Event(EventId),
-    /// The same was published before with the same idempotency key.
-    Repeated(EventId),
-    /// The idempotency key came before with another event.
-    Conflict,
-    /// This entry of the front door was moved before.
-    Moved,
-    /// It is among the dead letters.
-    Bad(BadId),
-}
-
-/// An array as `publish.lua` reads it; empty where there is nothing.
-#[derive(Serialize)]
-struct AppendItem<'a> {
-    nonce: String,
-    event_type: &'a str,
-    tenant: &'a str,
-    timestamp_ms: String,
-    /// Travels beside the batch.
-    #[serde(skip)]
-    body: &'a Bytes,
-    conversation_id: &'a str,
-    only_for: String,
-    key_hash: String,
-    same_hash: String,
-    source_id: String,
-    fault: &'a str,
-}
-
-impl<'a> AppendItem<'a> {
-    fn of(append: &'a Append) -> Self {
-        match append {
-            Append::Event { event, source_id } => Self {
-                nonce: rand::random::<u32>().to_string(),
-                event_type: &event.event_type,
-                tenant: &event.tenant,
-                timestamp_ms: event.timestamp_ms.map(|ms| ms.to_string()).unwrap_or_default(),
-                body: &event.data,
-                conversation_id: event.conversation_id.as_deref().unwrap_or_default(),
-                only_for: event.only_for.map(|id| id.to_string()).unwrap_or_default(),
-                key_hash: event.idempotency_key.as_ref().map(|key| digest(&[key.as_bytes()])).unwrap_or_default(),
-                same_hash: match event.idempotency_key {
-                    Some(_) => digest(&[event.event_type.as_bytes(), &event.data]),
-                    None => String::new(),
-                },
-                source_id: source_id.map(|id| id.to_string()).unwrap_or_default(),
-                fault: "",
-            },
-            Append::Bad { tenant, reason, raw, source_id } => Self {
-                nonce: String::new(),
-                event_type: "",
-                tenant,
-                timestamp_ms: String::new(),
-                body: raw,
-                conversation_id: "",
-                only_for: String::new(),
-                key_hash: String::new(),
-                same_hash: String::new(),
-                source_id: source_id.to_string(),
-                fault: reason,
-            },
-        }
-    }
-}
-
-/// The first 16 bytes of a SHA-256 over the parts, each ended by a zero byte, in hex.
-fn digest(parts: &[&[u8]]) -> String {
-    use sha2::Digest;
-    let mut hash = sha2::Sha256::new();
-    for part in parts {
-        hash.update(part);
-        hash.update([0]);
-    }
-    data_encoding::HEXLOWER.encode(&hash.finalize()[..16])
-}
 
 /// One chunk of an event's expansion.
 #[derive(Debug, Clone)]
@@ -151,47 +53,7 @@ pub enum Refusal {
     Cursor(Option<SubscriptionId>),
 }
 
-/// An entry at the front door, as any client may have written it.
-#[derive(Debug, Clone)]
-pub struct FrontDoorEntry {
-    pub id: StreamId,
-    pub fields: HashMap<String, Bytes>,
-}
-
 impl Streams {
-    /// Appends to the log of one shard, each entry once whatever happens to the answer: a repeat with the same `call`
-    /// (any unique text) gets the first one's answer for a minute.
-    ///
-    /// `acknowledged` are ids of the front door that are gone from it, so that they need not be remembered longer.
-    ///
-    /// # Errors
-    /// [`Error::Full`] when memory is short; nothing was written then.
-    pub async fn append(
-        &self,
-        shard: ShardId,
-        call: &str,
-        batch: &[Append],
-        acknowledged: &[StreamId],
-    ) -> Result<Vec<Appended>> {
-        let items: Vec<AppendItem<'_>> = batch.iter().map(AppendItem::of).collect();
-        let is_moved = items.iter().any(|item| !item.source_id.is_empty()) || !acknowledged.is_empty();
-        let acknowledged: Vec<String> = acknowledged.iter().map(StreamId::to_string).collect();
-        let mut command = self.script(&scripts::PUBLISH, shard);
-        command
-            .arg(call)
-            .arg(IDEMPOTENCY_WINDOW.as_millis() as u64)
-            .arg(pack(&items))
-            .arg(if is_moved { "in" } else { "" })
-            .arg(pack(&acknowledged));
-        for item in &items {
-            command.arg(&item.body[..]);
-        }
-        let answer: Vec<u8> = self.0.connections.call(&scripts::PUBLISH, &command).await?;
-        let results: Vec<Vec<String>> =
-            rmp_serde::from_slice(&answer).map_err(|error| Error::Unreadable(format!("publish: {error}")))?;
-        results.iter().map(|result| appended(shard, result)).collect()
-    }
-
     /// Prepares to read the logs of `shards` as their dispatcher.
     pub async fn log_reader(&self, block: Duration) -> Result<LogReader> {
         Ok(LogReader { streams: self.clone(), connection: self.0.connections.dedicated(block).await?, block })
@@ -212,14 +74,6 @@ impl Streams {
             Err(Error::Refused(text)) if text.contains("BUSYGROUP") => Ok(()),
             other => other,
         }
-    }
-
-    /// How far each event that is half expanded has come.
-    pub async fn expansion_cursor(&self, shard: ShardId, event: StreamId) -> Result<Option<SubscriptionId>> {
-        let mut command = redis::cmd("HGET");
-        command.arg(self.keys().of(shard, "exp")).arg(event.to_string());
-        let cursor: Option<String> = self.0.connections.run(&command).await?;
-        cursor.map(|text| text.parse().map_err(|_| unreadable("an expansion's cursor"))).transpose()
     }
 
     /// Puts events on the delivery streams of their targets, in log order.
@@ -344,50 +198,6 @@ impl Streams {
         let value: Option<String> = self.0.connections.run(&command).await?;
         Ok(value.and_then(|value| entry::delivery_status(id.event, &name, &value)))
     }
-
-    /// Makes the movers' group where it is missing.
-    pub async fn create_movers_group(&self) -> Result<()> {
-        self.create_group(&self.keys().global("in"), MOVERS, "0").await
-    }
-
-    /// Prepares to read the front door.
-    pub async fn front_door(&self, block: Duration) -> Result<FrontDoor> {
-        Ok(FrontDoor { streams: self.clone(), connection: self.0.connections.dedicated(block).await?, block })
-    }
-
-    /// Takes entries out of the front door, after they were moved.
-    pub async fn leave_front_door(&self, ids: &[StreamId]) -> Result<()> {
-        let key = self.keys().global("in");
-        let ids: Vec<String> = ids.iter().map(StreamId::to_string).collect();
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("XACK").arg(&key).arg(MOVERS).arg(&ids).ignore();
-        pipeline.cmd("XDEL").arg(&key).arg(&ids).ignore();
-        self.0.connections.run_all(&pipeline).await
-    }
-
-    /// Keeps an entry of the front door that names no valid tenant. A repeat after a lost answer keeps it twice.
-    pub async fn bury_homeless(&self, reason: &str, raw: &Bytes) -> Result<BadId> {
-        let mut command = redis::cmd("XADD");
-        command.arg(self.keys().global("deadin")).arg("*").arg("why").arg(reason).arg("raw").arg(&raw[..]);
-        let id: String = self.0.connections.run(&command).await?;
-        Ok(BadId { at: entry::stream_id(&id)?, shard: BadId::NO_SHARD })
-    }
-}
-
-fn appended(shard: ShardId, result: &[String]) -> Result<Appended> {
-    let place = || result.get(1).ok_or_else(|| unreadable("publish")).and_then(|text| entry::stream_id(text));
-    let event = || {
-        let nonce = result.get(2).and_then(|text| text.parse().ok()).ok_or_else(|| unreadable("a nonce"))?;
-        Ok(EventId { at: place()?, shard, nonce })
-    };
-    match result.first().map(String::as_str) {
-        Some("ok") => event().map(Appended::Event),
-        Some("same") => event().map(Appended::Repeated),
-        Some("conflict") => Ok(Appended::Conflict),
-        Some("moved") => Ok(Appended::Moved),
-        Some("bad") => Ok(Appended::Bad(BadId { at: place()?, shard })),
-        _ => Err(unreadable("a result of publish")),
-    }
 }
 
 /// What stands at a place of the log.
@@ -454,35 +264,5 @@ impl LogReader {
             }
         }
         Ok(found)
-    }
-}
-
-/// Reads the front door as the movers' group does, on a connection of its own.
-pub struct FrontDoor {
-    streams: Streams,
-    connection: MultiplexedConnection,
-    block: Duration,
-}
-
-impl FrontDoor {
-    /// What was read and not yet taken out, after `after`; or, with `None`, what is new, for which it waits.
-    pub async fn read(&mut self, after: Option<StreamId>, count: usize) -> Result<Vec<FrontDoorEntry>> {
-        let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg(MOVERS).arg(CONSUMER).arg("COUNT").arg(count);
-        if after.is_none() {
-            command.arg("BLOCK").arg(self.block.as_millis() as u64);
-        }
-        command.arg("STREAMS").arg(self.streams.keys().global("in"));
-        command.arg(after.map_or_else(|| ">".to_owned(), |id| id.to_string()));
-        let reply: Option<StreamReadReply> = command.query_async(&mut self.connection).await?;
-        let entries = reply.map(|reply| reply.keys).unwrap_or_default().into_iter().flat_map(|stream| stream.ids);
-        entries
-            .map(|read| {
-                let fields = read.map.iter().filter_map(|(name, value)| {
-                    Some((name.clone(), redis::from_redis_value::<Vec<u8>>(value.clone()).ok()?.into()))
-                });
-                Ok(FrontDoorEntry { id: entry::place(&read)?, fields: fields.collect() })
-            })
-            .collect()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Every change of more than one key is one script, so it happens wholly or not at all, on one shard.
 
+mod append;
 mod attempts;
 mod connections;
 mod dead_letters;
@@ -9,6 +10,7 @@ mod deliveries;
 mod entry;
 mod error;
 mod events;
+mod front_door;
 mod jobs;
 pub mod keys;
 mod leadership;
@@ -19,13 +21,13 @@ mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
+pub use append::{APPEND_AT_MOST, Append, Appended};
 pub use attempts::{AttemptFilter, AttemptPage};
 pub use dead_letters::{BadEntry, DEAD_AT_MOST, DeadLetter, Redriven};
 pub use deliveries::{Bells, Ending, LEASE_AT_MOST, Lease, Leased, SETTLE_AT_MOST, SettleAnswer, Settled};
 pub use error::{Error, Result};
-pub use events::{
-    APPEND_AT_MOST, Append, Appended, Expanded, Expansion, FrontDoor, FrontDoorEntry, LogEntry, LogReader, Refusal,
-};
+pub use events::{Expanded, Expansion, LogEntry, LogReader, Refusal};
+pub use front_door::{FrontDoor, FrontDoorEntry};
 pub use jobs::{Job, JobState, Queued, REPLAY_AT_MOST};
 pub use leadership::Seat;
 pub use server::ServerReport;

@@ -1,0 +1,165 @@
+//! Appending to the log: what publishers and movers do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    ShardId, Streams,
+    entry::{self, unreadable},
+    error::{Error, Result},
+    pack, scripts,
+};
+use crate::domain::{
+    event::NewEvent,
+    id::{BadId, EventId, StreamId},
+};
+
+/// How long an idempotency key is remembered.
+const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// Events that one append call takes.
+pub const APPEND_AT_MOST: usize = 100;
+
+/// One entry of an append call.
+#[derive(Debug, Clone)]
+pub enum Append {
+    Event {
+        event: NewEvent,
+        /// Its id in the front door, if it came from there.
+        source_id: Option<StreamId>,
+    },
+    /// An entry of the front door that could not be read: a dead letter with its raw fields.
+    Bad { tenant: String, reason: String, raw: Bytes, source_id: StreamId },
+}
+
+/// What became of an entry of an append call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// It is in the log.
+    Event(EventId),
+    /// The same was published before with the same idempotency key.
+    Repeated(EventId),
+    /// The idempotency key came before with another event.
+    Conflict,
+    /// This entry of the front door was moved before.
+    Moved,
+    /// It is among the dead letters.
+    Bad(BadId),
+}
+
+/// An array as `publish.lua` reads it; empty where there is nothing.
+#[derive(Serialize)]
+struct AppendItem<'a> {
+    nonce: String,
+    event_type: &'a str,
+    tenant: &'a str,
+    timestamp_ms: String,
+    /// Travels beside the batch.
+    #[serde(skip)]
+    body: &'a Bytes,
+    conversation_id: &'a str,
+    only_for: String,
+    key_hash: String,
+    same_hash: String,
+    source_id: String,
+    fault: &'a str,
+}
+
+impl<'a> AppendItem<'a> {
+    fn of(append: &'a Append) -> Self {
+        match append {
+            Append::Event { event, source_id } => Self {
+                nonce: rand::random::<u32>().to_string(),
+                event_type: &event.event_type,
+                tenant: &event.tenant,
+                timestamp_ms: event.timestamp_ms.map(|ms| ms.to_string()).unwrap_or_default(),
+                body: &event.data,
+                conversation_id: event.conversation_id.as_deref().unwrap_or_default(),
+                only_for: event.only_for.map(|id| id.to_string()).unwrap_or_default(),
+                key_hash: event.idempotency_key.as_ref().map(|key| digest(&[key.as_bytes()])).unwrap_or_default(),
+                same_hash: match event.idempotency_key {
+                    Some(_) => digest(&[event.event_type.as_bytes(), &event.data]),
+                    None => String::new(),
+                },
+                source_id: source_id.map(|id| id.to_string()).unwrap_or_default(),
+                fault: "",
+            },
+            Append::Bad { tenant, reason, raw, source_id } => Self {
+                nonce: String::new(),
+                event_type: "",
+                tenant,
+                timestamp_ms: String::new(),
+                body: raw,
+                conversation_id: "",
+                only_for: String::new(),
+                key_hash: String::new(),
+                same_hash: String::new(),
+                source_id: source_id.to_string(),
+                fault: reason,
+            },
+        }
+    }
+}
+
+/// The first 16 bytes of a SHA-256 over the parts, each ended by a zero byte, in hex.
+fn digest(parts: &[&[u8]]) -> String {
+    use sha2::Digest;
+    let mut hash = sha2::Sha256::new();
+    for part in parts {
+        hash.update(part);
+        hash.update([0]);
+    }
+    data_encoding::HEXLOWER.encode(&hash.finalize()[..16])
+}
+
+impl Streams {
+    /// Appends to the log of one shard, each entry once whatever happens to the answer: a repeat with the same `call`
+    /// (any unique text) gets the first one's answer for a minute.
+    ///
+    /// `acknowledged` are ids of the front door that are gone from it, so that they need not be remembered longer.
+    ///
+    /// # Errors
+    /// [`Error::Full`] when memory is short; nothing was written then.
+    pub async fn append(
+        &self,
+        shard: ShardId,
+        call: &str,
+        batch: &[Append],
+        acknowledged: &[StreamId],
+    ) -> Result<Vec<Appended>> {
+        let items: Vec<AppendItem<'_>> = batch.iter().map(AppendItem::of).collect();
+        let is_moved = items.iter().any(|item| !item.source_id.is_empty()) || !acknowledged.is_empty();
+        let acknowledged: Vec<String> = acknowledged.iter().map(StreamId::to_string).collect();
+        let mut command = self.script(&scripts::PUBLISH, shard);
+        command
+            .arg(call)
+            .arg(IDEMPOTENCY_WINDOW.as_millis() as u64)
+            .arg(pack(&items))
+            .arg(if is_moved { "in" } else { "" })
+            .arg(pack(&acknowledged));
+        for item in &items {
+            command.arg(&item.body[..]);
+        }
+        let answer: Vec<u8> = self.0.connections.call(&scripts::PUBLISH, &command).await?;
+        let results: Vec<Vec<String>> =
+            rmp_serde::from_slice(&answer).map_err(|error| Error::Unreadable(format!("publish: {error}")))?;
+        results.iter().map(|result| appended(shard, result)).collect()
+    }
+}
+
+fn appended(shard: ShardId, result: &[String]) -> Result<Appended> {
+    let place = || result.get(1).ok_or_else(|| unreadable("publish")).and_then(|text| entry::stream_id(text));
+    let event = || {
+        let nonce = result.get(2).and_then(|text| text.parse().ok()).ok_or_else(|| unreadable("a nonce"))?;
+        Ok(EventId { at: place()?, shard, nonce })
+    };
+    match result.first().map(String::as_str) {
+        Some("ok") => event().map(Appended::Event),
+        Some("same") => event().map(Appended::Repeated),
+        Some("conflict") => Ok(Appended::Conflict),
+        Some("moved") => Ok(Appended::Moved),
+        Some("bad") => Ok(Appended::Bad(BadId { at: place()?, shard })),
+        _ => Err(unreadable("a result of publish")),
+    }
+}

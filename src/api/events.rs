@@ -17,7 +17,10 @@ use super::{
     input::EventBody,
     json::{DeliveryJson, EventJson, Page, ProblemJson},
 };
-use crate::domain::id::{DeliveryId, EventId};
+use crate::{
+    domain::id::{DeliveryId, EventId},
+    publish::Submitted,
+};
 
 /// What a body may have besides an event's data.
 const ENVELOPE_BYTES: usize = 64 * 1024;
@@ -58,20 +61,20 @@ pub(super) async fn publish(
     }
     let body = read_body(body, &parts.headers, api.max_payload_bytes + ENVELOPE_BYTES).await?;
     api.manager.ensure_tenant(&tenant).await?;
-    let id = publish_one(&api, &tenant, &body).await?;
+    let id = answer(submit(&api, &tenant, &body).await).await?;
     Ok((StatusCode::ACCEPTED, Answer(Accepted { id: id.to_string() })))
 }
 
-/// Takes an event in the order of the calls, and answers once it is in the log.
-fn publish_one<'a>(
-    api: &'a Api,
-    tenant: &str,
-    body: &[u8],
-) -> impl Future<Output = Result<EventId, Problem>> + use<'a> {
-    let publishing = parse::<EventBody>(body)
-        .and_then(|body| Ok(body.into_event(tenant.to_owned())?))
-        .and_then(|event| check_size(event.data.len(), api.max_payload_bytes).map(|()| api.publisher.publish(event)));
-    async { Ok(publishing?.await?.id) }
+/// Takes an event to publish it; those of a tenant come into the log in the order in which they are taken.
+async fn submit(api: &Api, tenant: &str, body: &[u8]) -> Result<Submitted, Problem> {
+    let event = parse::<EventBody>(body)?.into_event(tenant.to_owned())?;
+    check_size(event.data.len(), api.max_payload_bytes)?;
+    Ok(api.publisher.submit(event).await?)
+}
+
+/// The event's id, once it is in the log.
+async fn answer(submitted: Result<Submitted, Problem>) -> Result<EventId, Problem> {
+    Ok(submitted?.answer().await?.id)
 }
 
 fn check_size(bytes: usize, most: usize) -> Result<(), Problem> {
@@ -100,7 +103,11 @@ pub(super) async fn publish_batch(
         return Err(Problem::too_large(format!("{count} events; at most {BATCH_AT_MOST} are allowed in a batch")));
     }
     api.manager.ensure_tenant(&tenant).await?;
-    let results = join_all(items.iter().map(|item| publish_one(&api, &tenant, item))).await;
+    let mut submitted = Vec::with_capacity(items.len());
+    for item in items {
+        submitted.push(submit(&api, &tenant, item).await);
+    }
+    let results = join_all(submitted.into_iter().map(answer)).await;
     // Nothing was taken, and the same may be sent again: better said once than a thousand times.
     if let Some(Err(problem)) = results.first()
         && results.iter().all(|result| matches!(result, Err(problem) if problem.status.is_server_error()))

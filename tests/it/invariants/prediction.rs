@@ -44,7 +44,11 @@ pub fn predict(action: &Action, state: &State, bounds: Bounds) -> Prediction {
     let find = |id: &SubscriptionId| state.subscriptions.get(&id.to_string());
     let is_live = |id: &SubscriptionId| find(id).is_some_and(|sub| !matches!(sub.status(), "" | "d"));
     match action {
-        Action::Append { .. } | Action::Renew(_) => Prediction::default(),
+        Action::Append { .. } => Prediction::default(),
+        Action::Renew(leases) => {
+            let held = leases.iter().filter(|lease| is_held(lease, state)).count();
+            Prediction::answering(Answer::Count(held as u64))
+        }
         // A repeat is answered as the first call was; whether it is one, only the whole record tells.
         Action::Create(new) => match find(&new.id).is_some_and(|sub| !sub.rt.is_empty()) {
             false => Prediction::answering(Answer::Done(true)),

@@ -40,3 +40,4 @@ pub mod send;
 pub mod shutdown;
 pub mod sources;
 pub mod streams;
+pub mod tools;

@@ -2,9 +2,11 @@
 //!
 //! Data go to stdout, everything else to stderr; exit codes are those of contract §2.
 
+mod bench;
 mod check;
 mod context;
 mod dead_letter;
+mod demo;
 mod errors;
 mod lines;
 mod logs;
@@ -132,6 +134,15 @@ enum Command {
                             refused and 69 when Redis cannot be reached.\n\nExample:
   posthaste check --redis redis://127.0.0.1:6379")]
     Check,
+    /// See the whole story in seconds, on a private Redis: deliveries, retries, a dead letter, a replay
+    #[command(after_help = "It listens on the loopback address only, and leaves nothing behind.\n\nExample:
+  posthaste demo")]
+    Demo,
+    /// Measure throughput and latency on a private Redis, beside a bare HTTP client
+    Bench(bench::BenchArgs),
+    /// The receiver that `bench` starts
+    #[command(name = crate::tools::bench::RECEIVER_COMMAND, hide = true, after_help = "Example:\n  posthaste bench-receiver")]
+    BenchReceiver,
 }
 
 impl Command {
@@ -144,7 +155,10 @@ impl Command {
             | Self::Deadletter(_)
             | Self::Replay(_)
             | Self::Status(_)
-            | Self::Check => Program::Command,
+            | Self::Check
+            | Self::Demo
+            | Self::Bench(_)
+            | Self::BenchReceiver => Program::Command,
         }
     }
 
@@ -162,6 +176,9 @@ impl Command {
             Self::Replay(args) => replay::run(&context, args).await,
             Self::Status(args) => status::run(&context, args).await,
             Self::Check => check::run(&context).await,
+            Self::Demo => demo::run().await,
+            Self::Bench(args) => bench::run(&context, args).await,
+            Self::BenchReceiver => crate::tools::bench::run_receiver().await,
         }
     }
 }

@@ -52,6 +52,9 @@ fn what_can_be_meant_is_taken_and_what_cannot_is_wrong_usage() {
     check("tenant create acme --name Acme", Ok(()));
     check("tenant list", Ok(()));
     check("check", Ok(()));
+    check("demo", Ok(()));
+    check("bench --scenario latency --seconds 5 --durability everysec --runs 1 --json", Ok(()));
+    check("bench --scenario throughput --events 0", Err(ErrorKind::ValueValidation));
     check("--version", Err(ErrorKind::DisplayVersion));
     check("", Err(ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand));
 }

@@ -1,11 +1,13 @@
 //! The one integration test binary: a module for each thing the program does.
 
 mod api;
+mod bench;
 mod chaos;
 mod cli;
 mod contract;
 mod crash;
 mod deliver;
+mod demo;
 mod embedded;
 mod faults;
 mod front_door;

@@ -1,0 +1,5 @@
+//! Programs beside the engine: each starts what it needs, on this machine alone, and leaves nothing behind.
+
+pub mod bench;
+pub mod demo;
+mod private_redis;

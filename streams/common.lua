@@ -174,11 +174,17 @@ local function dropOldest(sub)
   call('HINCRBY', P .. ':cnt', 'dropped', 1)
 end
 
+-- The type of an event that is still owed: in the log, or beside it.
+local function typeOf(ev)
+  local event = call('XRANGE', P .. ':events', ev, ev)[1]
+  return event and fields(event).t or call('HGET', key('pay', ev), 't') or ''
+end
+
 -- Keeps a delivery as a dead letter; its reference to the event moves along.
--- letter: ev copy type attempts why status error entry (its id on the delivery stream) attempt (of the log, or nil)
+-- letter: ev copy type (or nil) attempts why status error entry (its id on the delivery stream) attempt (of the log, or nil)
 local function bury(sub, letter, limit)
   local dead = key('dead', sub)
-  local id = call('XADD', dead, '*', 'e', letter.ev, 'c', letter.copy, 't', letter.type, 'n', letter.attempts, 'why', letter.why,
+  local id = call('XADD', dead, '*', 'e', letter.ev, 'c', letter.copy, 't', letter.type or typeOf(letter.ev), 'n', letter.attempts, 'why', letter.why,
     'ls', letter.status, 'le', letter.error, 'at', letter.entry:match('^%d+'))
   call('HINCRBY', key('rt', sub), 'ko', 1)
   call('ZADD', P .. ':deadidx', 'NX', now, sub)

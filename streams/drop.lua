@@ -9,7 +9,7 @@ for _, entry in ipairs(page) do
   local id, f = entry[1], fields(entry)
   if tonumber(call('ZSCORE', key('inf', sub), id) or 0) <= now then
     local pending = pendingEntry(sub, id)
-    bury(sub, { ev = f.e, copy = f.c or 0, type = '', attempts = (f.a or 0) + (pending and pending[4] or 0), why = ARGV[4],
+    bury(sub, { ev = f.e, copy = f.c or 0, attempts = (f.a or 0) + (pending and pending[4] or 0), why = ARGV[4],
       status = 0, error = ARGV[5], entry = id }, tonumber(ARGV[7]))
     ids[#ids + 1] = id
     forget(sub, id)

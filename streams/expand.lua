@@ -3,13 +3,16 @@
 -- ARGV 2 backlog limit  3 dead letter limit  4 events (MessagePack, each an array:
 --        ev, cursor expected, next cursor or "" with the last chunk, 1 to note each target, type, subscriptions sorted)
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
--- Returns {events done, refusal or "", its argument}: ORDER ev (that one comes first) | CURSOR c (go on after c)
+-- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (that one comes first) | CURSOR c (go on after c)
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
 local log, refs = P .. ':events', P .. ':refs'
+
+local overflowed = 0
 
 local function deliver(ev, type, sub)
   local dlv = key('dlv', sub)
   if call('XLEN', dlv) < maxBacklog then return call('XADD', dlv, '*', 'e', ev) end
+  overflowed = overflowed + 1
   bury(sub, { ev = ev, copy = 0, type = type, attempts = 0, why = 'overflow', status = 0,
     error = 'the webhook had as many deliveries waiting as it may have', entry = ev }, maxDead)
 end
@@ -43,7 +46,7 @@ for _, item in ipairs(cmsgpack.unpack(ARGV[4])) do
   local head = call('XPENDING', log, 'dispatchers', '-', '+', 1)[1]
   if head and head[1] == ev then
     local at = call('HGET', P .. ':exp', ev) or ''
-    if at ~= cursor then return { done, 'CURSOR', at } end
+    if at ~= cursor then return { done, 'CURSOR', at, overflowed } end
     expand(ev, track, type, subs)
     if following == '' then
       call('HSET', P .. ':meta', 'hwm', ev)
@@ -54,9 +57,9 @@ for _, item in ipairs(cmsgpack.unpack(ARGV[4])) do
       call('HSET', P .. ':exp', ev, following)
     end
   elseif #call('XPENDING', log, 'dispatchers', ev, ev, 1) > 0 then
-    return { done, 'ORDER', head[1] }
+    return { done, 'ORDER', head[1], overflowed }
   end
   done = done + 1
 end
 ring()
-return { done, '', '' }
+return { done, '', '', overflowed }

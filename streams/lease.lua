@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Hands out deliveries that are due: abandoned ones, then retries, then new ones, within each subscription's limits.
 -- ARGV 2 subscriptions looked at, at most  3 entries, at most  4 ms of a lease  5 random part of the token  6 dead letter limit
--- Returns {now, next due or "", token, entries}: an entry is 7 values: sub, config version, id, its count in the pending
+-- Returns {now, next due or "", token, entries, given up as lost}: an entry is 7 values: sub, config version, id, its count in the pending
 -- list, its fields, leases lost in a row, 1 if the rate limit counted it
 local LOST_AT_MOST = 6
 local room, leaseMs, maxDead = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
 local token = string.format('%.0f-%s', now, ARGV[5])
-local taken = {}
+local taken, buried = {}, 0
 
 local function take(sub, r, entry, made, lost)
   for _, value in ipairs({ sub, r.v, entry[1], made, entry[2], lost, r.interval > 0 and 1 or 0 }) do taken[#taken + 1] = value end
@@ -26,10 +26,11 @@ local function reclaim(sub, r, id)
   if entry and lost < LOST_AT_MOST then take(sub, r, entry, times, lost) return true end
   if entry then
     local f = fields(entry)
-    bury(sub, { ev = f.e, copy = f.c or 0, type = '', attempts = times + (f.a or 0), why = 'lease_lost', status = 0,
+    bury(sub, { ev = f.e, copy = f.c or 0, attempts = times + (f.a or 0), why = 'lease_lost', status = 0,
       error = 'sender after sender stopped while it held this delivery', entry = id }, maxDead)
     call('XACK', dlv, 'senders', id)
     call('XDEL', dlv, id)
+    buried = buried + 1
   end
   forget(sub, id)
   return false
@@ -105,4 +106,4 @@ for _, sub in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARG
     end
   end
 end
-return { now, rest(), token, taken }
+return { now, rest(), token, taken, buried }

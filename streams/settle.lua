@@ -49,9 +49,9 @@ local function keepAway(sub, r, ms)
   call('HSET', key('rt', sub), 'ra', r.ra)
 end
 
-local function release(sub, id, pending)
+local function release(sub, id, pending, delay)
   call('XCLAIM', key('dlv', sub), 'senders', 's', 0, id, 'RETRYCOUNT', math.max(0, pending[4] - 1), 'JUSTID')
-  call('ZADD', key('rty', sub), now + 1, id)
+  call('ZADD', key('rty', sub), now + math.max(1, delay), id)
 end
 
 local function disable(sub, r, reason)
@@ -84,7 +84,7 @@ local function settle(result, text)
     note(ev, sub, copy, 'p', id, attempts, status, attempt)
     fail(sub, r, began, weight)
   elseif outcome == 'release' then
-    release(sub, id, pending)
+    release(sub, id, pending, arg)
   else
     bury(sub, { ev = ev, copy = copy, type = type, attempts = attempts, why = arg, status = status, error = error,
       entry = id, attempt = attempt }, maxDead)

@@ -73,7 +73,9 @@ impl Leadership {
     async fn turn(&mut self) -> Result<()> {
         let worker = format!("{ROLE}{}", self.process);
         let alive = self.streams.check_in(&worker).await?;
-        let dispatchers: Vec<String> = alive.into_iter().filter(|worker| worker.starts_with(ROLE)).collect();
+        let mut dispatchers: Vec<String> = alive.into_iter().filter(|worker| worker.starts_with(ROLE)).collect();
+        // They come in the order in which they were last seen.
+        dispatchers.sort_unstable();
         if self.dispatchers.0 != dispatchers {
             self.dispatchers = (dispatchers, Instant::now());
         }

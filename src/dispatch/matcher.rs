@@ -116,7 +116,8 @@ impl Matcher {
             }
             after = ids.last().copied();
         }
-        self.kept += tenant.patterns.len();
+        // Without subscriptions a tenant still takes its name.
+        self.kept += 1 + tenant.patterns.len();
         self.tenants.insert(name.to_owned(), tenant);
         Ok(())
     }

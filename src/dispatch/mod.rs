@@ -18,6 +18,7 @@ use crate::{
     domain::{
         event::Event,
         id::{StreamId, SubscriptionId},
+        outcome::Reason,
     },
     metrics,
     shutdown::Shutdown,
@@ -27,13 +28,14 @@ use crate::{
 /// How long a read waits for new events; after an empty one, what is pending is looked at again.
 const BLOCK: Duration = Duration::from_secs(5);
 /// Events read at once.
-const EVENTS_A_READ: usize = 64;
+const EVENTS_A_READ: usize = 32;
 /// Targets of one chunk, and of one expand call.
 const TARGETS_A_CALL: usize = 200;
 /// Targets up to which the status of an event names each one; as in `streams/common.lua`.
 const TRACKED_TARGETS: usize = 1000;
 /// How often an event must fail alone, with an error that does not pass, until it counts as poison.
 const POISON_AFTER: u32 = 3;
+const BETWEEN_FAILURES: Duration = Duration::from_millis(500);
 
 /// Reads the logs of the shards it leads until it is told to stop.
 pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>, shutdown: Shutdown) {
@@ -141,7 +143,6 @@ impl Dispatcher {
             }
             // The connection goes with its read. Events that it is still handed stay pending, and are caught up with.
             _ = self.led.changed() => {
-                self.led.mark_changed();
                 self.stragglers.extend(led);
                 Ok(None)
             }
@@ -230,6 +231,8 @@ impl ShardWorker {
     /// After an error that does not pass: the event that alone makes it again and again is poison, the others are not.
     async fn expand_singly(&mut self, events: Vec<Event>) -> Result<Progress> {
         for event in events {
+            // Who wants it cannot be known: not the event's fault.
+            self.matcher.targets(&event).await?;
             let mut failures = 0;
             loop {
                 match self.expand(std::slice::from_ref(&event)).await {
@@ -239,9 +242,12 @@ impl ShardWorker {
                     Err(error) => {
                         failures += 1;
                         if failures == POISON_AFTER {
+                            // Nothing can be expanded at all: not the event's fault either.
+                            self.streams.expand(self.shard, &[]).await?;
                             self.bury(event.id.at, &error.to_string()).await?;
                             break;
                         }
+                        tokio::time::sleep(BETWEEN_FAILURES).await;
                     }
                 }
             }
@@ -250,9 +256,11 @@ impl ShardWorker {
     }
 
     async fn bury(&mut self, at: StreamId, reason: &str) -> Result<()> {
-        tracing::error!(shard = self.shard, entry = %at, reason, "an event of the log cannot be dispatched: it is a dead letter now");
-        metrics::malformed();
-        self.streams.bury_event(self.shard, at, reason).await
+        if self.streams.bury_event(self.shard, at, reason).await? {
+            tracing::error!(shard = self.shard, entry = %at, reason, "an event of the log cannot be dispatched: it is a dead letter now");
+            metrics::malformed();
+        }
+        Ok(())
     }
 
     async fn expand(&mut self, events: &[Event]) -> Result<Progress> {
@@ -269,6 +277,7 @@ impl ShardWorker {
             let batch = &chunks[done..done + batch_length(&chunks[done..])];
             let expanded = self.streams.expand(self.shard, batch).await?;
             done += expanded.done;
+            (0..expanded.overflowed).for_each(|_| metrics::dead_lettered(Reason::Overflow));
             match expanded.refusal {
                 None => {}
                 Some(Refusal::Order(_)) => return Ok(Progress::Behind),
@@ -380,6 +389,6 @@ mod tests {
         check(&[1, 1, 1], 3);
         check(&[200, 1], 1);
         check(&[100, 100, 1], 2);
-        check(&[0; 100], 64);
+        check(&[0; 100], EVENTS_A_READ);
     }
 }

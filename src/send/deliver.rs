@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc},
     task::JoinSet,
 };
 
@@ -31,6 +31,11 @@ const GRACE_PAST_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// A delivery that outlived so many senders in a row is sent alone: if it is what stops them, it stops no other.
 const ALONE_FROM: u32 = 3;
+/// How long it waits for the others to end, and how long before it is tried again where that, or its turn, did not come.
+const ALONE_WITHIN: Duration = Duration::from_secs(60);
+const SUSPECT_WAITS_MS: u64 = 1_000;
+/// How long what cannot be read, or what its record does not let be sent, waits.
+const UNREADABLE_FOR_MS: u64 = 30_000;
 
 /// What all deliveries of a sender share.
 pub struct Deliverer {
@@ -40,6 +45,8 @@ pub struct Deliverer {
     pub slots: Arc<Semaphore>,
     /// How many slots there are.
     pub slot_count: u32,
+    /// Held by the delivery that is sent alone.
+    pub suspect: Mutex<()>,
     pub reports: mpsc::Sender<Report>,
     pub max_age: Duration,
     pub shutdown: Shutdown,
@@ -53,13 +60,10 @@ fn now_ms() -> u64 {
 impl Deliverer {
     /// Delivers the leases of one call, each with its slot.
     pub async fn deliver_all(self: Arc<Self>, leases: Vec<(Lease, OwnedSemaphorePermit)>) {
-        let found = self.find(&leases).await;
+        let found = self.find(&leases).await.map(Arc::new);
         let mut deliveries = JoinSet::new();
         for (lease, slot) in leases {
-            let target = found.as_ref().and_then(|found| found.targets.get(&lease.subscription).cloned());
-            let event = found.as_ref().and_then(|found| found.events.get(&lease.event).cloned());
-            let is_found = found.is_some();
-            deliveries.spawn(self.clone().deliver(lease, target, event, is_found, slot));
+            deliveries.spawn(self.clone().deliver(lease, found.clone(), slot));
         }
         while let Some(joined) = deliveries.join_next().await {
             if let Err(error) = joined {
@@ -68,7 +72,7 @@ impl Deliverer {
         }
     }
 
-    /// What the leases are made of; `None` when it must stop before Redis has said it.
+    /// What the leases are made of; `None` when Redis does not say it, or not before it must stop.
     async fn find(&self, leases: &[(Lease, OwnedSemaphorePermit)]) -> Option<Found> {
         let leases: Vec<Lease> = leases.iter().map(|(lease, _)| lease.clone()).collect();
         for lease in &leases {
@@ -83,63 +87,77 @@ impl Deliverer {
                     backoff.recovered();
                     return Some(found);
                 }
-                Err(error) => tokio::select! {
+                Err(error) if error.is_passing() => tokio::select! {
                     () = backoff.pause(&error) => {}
                     () = self.shutdown.stopping() => return None,
                 },
+                Err(error) => {
+                    tracing::error!(%error, shard, "what is to be sent cannot be read: it is tried again later");
+                    return None;
+                }
             }
         }
     }
 
-    async fn deliver(
-        self: Arc<Self>,
-        lease: Lease,
-        target: Option<Arc<Target>>,
-        event: Option<Arc<Event>>,
-        is_found: bool,
-        slot: OwnedSemaphorePermit,
-    ) {
-        let Some(slot) = self.slot_for(&lease, slot).await else { return };
-        let event_type = event.as_ref().map(|event| event.event_type.clone()).unwrap_or_default();
+    async fn deliver(self: Arc<Self>, lease: Lease, found: Option<Arc<Found>>, slot: OwnedSemaphorePermit) {
+        if lease.leases_lost > 0 {
+            metrics::lease_lost();
+        }
+        let event = found.as_ref().and_then(|found| found.events.get(&lease.event).cloned());
+        let ending = self.ending(&lease, found.as_deref(), event.as_deref()).await;
         let published_ms = event.as_ref().map_or(0, |event| event.id.at.ms);
-        let ending = match (target, event) {
-            _ if self.must_go_back(&lease) || !is_found => Ending::Released,
-            // The subscription was deleted meanwhile: its purge clears the rest.
-            (None, _) => Ending::Released,
-            (Some(_), None) => {
-                tracing::error!(delivery = %lease.delivery(), "the event of this delivery is nowhere: a defect, or lost data");
-                Ending::Failed { reason: Reason::BodyMissing, error: "the event is not in Redis any more".to_owned() }
-            }
-            (Some(target), Some(event)) => self.attempt(&lease, &target, &event).await,
-        };
         let end_to_end = Duration::from_millis(lease.redis_now_ms().saturating_sub(published_ms));
+        let event_type = event.map(|event| event.event_type.clone()).unwrap_or_default();
         let report = Report { settled: Settled { lease, ending, event_type }, end_to_end, slot };
         if self.reports.send(report).await.is_err() {
             tracing::debug!("the sender has ended: the lease of this delivery runs out");
         }
     }
 
-    /// Its own slot; or, for one that may be what stops senders, all of them.
-    async fn slot_for(&self, lease: &Lease, slot: OwnedSemaphorePermit) -> Option<OwnedSemaphorePermit> {
-        if lease.leases_lost > 0 {
-            metrics::lease_lost();
+    async fn ending(&self, lease: &Lease, found: Option<&Found>, event: Option<&Event>) -> Ending {
+        let Some(found) = found else { return Ending::Deferred { delay_ms: UNREADABLE_FOR_MS } };
+        if found.unusable.contains(&lease.subscription) {
+            return Ending::Deferred { delay_ms: UNREADABLE_FOR_MS };
         }
+        // Where the subscription was deleted meanwhile, its purge clears the rest.
+        let Some(target) = found.targets.get(&lease.subscription) else { return Ending::Released };
+        let Some(event) = event else {
+            tracing::error!(delivery = %lease.delivery(), "the event of this delivery is nowhere: a defect, or lost data");
+            let error = "the event is not in Redis any more".to_owned();
+            return Ending::Failed { reason: Reason::BodyMissing, error };
+        };
         if lease.leases_lost < ALONE_FROM {
-            return Some(slot);
+            return self.attempt(lease, target, event).await;
         }
-        tracing::warn!(delivery = %lease.delivery(), leases_lost = lease.leases_lost, "sent alone: senders stopped while they held it");
-        drop(slot);
-        self.slots.clone().acquire_many_owned(self.slot_count).await.ok()
+        match self.alone().await {
+            Some(_alone) => {
+                tracing::warn!(delivery = %lease.delivery(), leases_lost = lease.leases_lost, "sent alone: senders stopped while they held it");
+                self.attempt(lease, target, event).await
+            }
+            None => Ending::Deferred { delay_ms: SUSPECT_WAITS_MS },
+        }
     }
 
-    fn must_go_back(&self, lease: &Lease) -> bool {
+    /// All other slots, for one that may be what stops senders: one such at a time, and not for ever.
+    async fn alone(&self) -> Option<(MutexGuard<'_, ()>, SemaphorePermit<'_>)> {
+        let only = self.suspect.try_lock().ok()?;
+        let others = self.slots.acquire_many(self.slot_count - 1);
+        let others = tokio::time::timeout(ALONE_WITHIN, others).await.ok()?.ok()?;
+        Some((only, others))
+    }
+
+    /// Whether it is too late to start: it must stop, another sender may have it, or its send was paid for too long ago.
+    fn must_go_back(&self, lease: &Lease, timeout: Duration) -> bool {
         self.shutdown.is_stopping()
             || lease.is_rate_limited && lease.since.elapsed() > Duration::from_millis(START_WITHIN_MS)
+            || !self.held.extend(lease, Instant::now() + timeout + GRACE_PAST_TIMEOUT)
     }
 
     async fn attempt(&self, lease: &Lease, target: &Target, event: &Event) -> Ending {
         let timeout = Duration::from_secs(target.subscription.timeout_seconds.into());
-        self.held.insert(lease, Instant::now() + timeout + GRACE_PAST_TIMEOUT);
+        if self.must_go_back(lease, timeout) {
+            return Ending::Released;
+        }
         let at_ms = now_ms();
         let (request, request_headers) = target.request(event, lease, at_ms);
         let Posted { answer, response_time, timings } = self.post.send(request, timeout).await;

@@ -1,6 +1,9 @@
 //! What a delivery is made of: the subscription as it stands and the event, each read once and kept a while.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use quick_cache::{Weighter, sync::Cache};
 
@@ -10,7 +13,7 @@ use crate::{
         event::Event,
         id::{StreamId, SubscriptionId},
     },
-    streams::{Lease, Result, ShardId, Streams},
+    streams::{Lease, Result, ShardId, Streams, Versioned},
 };
 
 const EVENTS_KEPT: usize = 4096;
@@ -37,6 +40,8 @@ pub struct Material {
 /// What the leases of one call are made of; a subscription that is gone and an event that is nowhere are missing.
 pub struct Found {
     pub targets: HashMap<SubscriptionId, Arc<Target>>,
+    /// Subscriptions whose record cannot be used: nothing can be sent to them now.
+    pub unusable: HashSet<SubscriptionId>,
     pub events: HashMap<StreamId, Arc<Event>>,
 }
 
@@ -51,31 +56,37 @@ impl Material {
 
     /// Finds what the leases of one shard are made of.
     pub async fn find(&self, shard: ShardId, leases: &[Lease]) -> Result<Found> {
-        Ok(Found { targets: self.targets(leases).await?, events: self.events(shard, leases).await? })
+        let events = self.events(shard, leases).await?;
+        let mut found = Found { targets: HashMap::new(), unusable: HashSet::new(), events };
+        self.add_targets(leases, &mut found).await?;
+        Ok(found)
     }
 
-    async fn targets(&self, leases: &[Lease]) -> Result<HashMap<SubscriptionId, Arc<Target>>> {
-        let mut found = HashMap::new();
+    async fn add_targets(&self, leases: &[Lease], found: &mut Found) -> Result<()> {
         let mut missing = Vec::new();
         for lease in leases {
             match self.targets.get(&lease.subscription) {
-                Some((version, target)) if version == lease.version => drop(found.insert(lease.subscription, target)),
+                Some((version, target)) if version == lease.version => {
+                    found.targets.insert(lease.subscription, target);
+                }
                 _ if missing.contains(&lease.subscription) => {}
                 _ => missing.push(lease.subscription),
             }
         }
-        for read in self.streams.subscriptions(&missing).await?.into_iter().flatten() {
-            let id = read.subscription.id;
-            match Target::new(read.subscription) {
-                Ok(target) => {
-                    let target = Arc::new(target);
-                    self.targets.insert(id, (read.version, target.clone()));
-                    found.insert(id, target);
+        for (id, read) in missing.iter().zip(self.streams.each_subscription(&missing).await?) {
+            match read.map_err(|error| error.to_string()).and_then(ready) {
+                Ok(Some((version, target))) => {
+                    self.targets.insert(*id, (version, target.clone()));
+                    found.targets.insert(*id, target);
                 }
-                Err(error) => tracing::error!(webhook = %id, %error, "the record of this webhook cannot be used"),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(webhook = %id, error, "the record of this webhook cannot be used: its deliveries wait");
+                    found.unusable.insert(*id);
+                }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     async fn events(&self, shard: ShardId, leases: &[Lease]) -> Result<HashMap<StreamId, Arc<Event>>> {
@@ -97,4 +108,10 @@ impl Material {
         }
         Ok(found)
     }
+}
+
+fn ready(read: Option<Versioned>) -> Result<Option<(StreamId, Arc<Target>)>, String> {
+    let Some(Versioned { subscription, version, .. }) = read else { return Ok(None) };
+    let target = Target::new(subscription).map_err(|error| error.to_string())?;
+    Ok(Some((version, Arc::new(target))))
 }

@@ -15,9 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
 };
 
@@ -30,8 +30,10 @@ use self::{
 };
 use crate::{
     backoff::Backoff,
+    domain::outcome::Reason,
+    metrics,
     shutdown::Shutdown,
-    streams::{Ending, Leased, SETTLE_AT_MOST, Settled, ShardId, Streams},
+    streams::{Ending, Error, Leased, SETTLE_AT_MOST, Settled, ShardId, Streams},
 };
 
 /// How often a shard with something due later is looked at: a hint that it is due earlier may be lost.
@@ -98,6 +100,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
         held: held.clone(),
         slots: slots.clone(),
         slot_count: settings.max_in_flight,
+        suspect: Mutex::new(()),
         reports,
         max_age: settings.max_age,
         shutdown: shutdown.clone(),
@@ -111,10 +114,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
         deliveries: JoinSet::new(),
         backoff: Backoff::new("leasing deliveries"),
     };
-    tokio::select! {
-        () = shutdown.stopping() => {}
-        () = leasing.run() => {}
-    }
+    leasing.run(&shutdown).await;
     let Leasing { deliveries, deliverer, .. } = leasing;
     drop(deliverer);
     let patience = settings.grace.saturating_sub(HANDING_BACK);
@@ -185,27 +185,45 @@ struct Leasing {
 }
 
 impl Leasing {
-    async fn run(&mut self) {
+    /// A call that is under way when it must stop is waited for: what it leased is known, and handed back.
+    async fn run(&mut self, shutdown: &Shutdown) {
         loop {
-            let due = self.next_due().await;
-            let mut room = self.room().await;
-            let shards = &due[..due.len().min(room.num_permits())];
-            let each = room.num_permits() / shards.len();
-            let leased = join_all(shards.iter().map(|shard| self.streams.lease(*shard, each))).await;
-            let mut failure = None;
-            for (shard, leased) in shards.iter().zip(leased) {
-                match leased {
-                    Ok(leased) => self.take(*shard, leased, &mut room),
-                    Err(error) => failure = Some(error),
+            let (due, room) = tokio::select! {
+                biased;
+                () = shutdown.stopping() => return,
+                ready = self.ready() => ready,
+            };
+            if let Some(error) = self.lease(&due, room).await {
+                tokio::select! {
+                    () = shutdown.stopping() => return,
+                    () = self.backoff.pause(&error) => {}
                 }
-            }
-            drop(room);
-            match failure {
-                Some(error) => self.backoff.pause(&error).await,
-                None => self.backoff.recovered(),
+            } else {
+                self.backoff.recovered();
             }
             while self.deliveries.try_join_next().is_some() {}
         }
+    }
+
+    async fn ready(&mut self) -> (Vec<ShardId>, OwnedSemaphorePermit) {
+        (self.next_due().await, self.room().await)
+    }
+
+    /// Leases on as many of the shards as there are slots; returns a failure, if there was one.
+    async fn lease(&mut self, due: &[ShardId], mut room: OwnedSemaphorePermit) -> Option<Error> {
+        let shards = &due[..due.len().min(room.num_permits())];
+        let each = room.num_permits() / shards.len();
+        let streams = self.streams.clone();
+        let mut calls: FuturesUnordered<_> =
+            shards.iter().map(|shard| streams.lease(*shard, each).map(|leased| (*shard, leased))).collect();
+        let mut failure = None;
+        while let Some((shard, leased)) = calls.next().await {
+            match leased {
+                Ok(leased) => self.take(shard, leased, &mut room),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure
     }
 
     /// Waits until some shard is to be looked at; those that have waited longest come first.
@@ -245,6 +263,7 @@ impl Leasing {
     }
 
     fn take(&mut self, shard: ShardId, leased: Leased, room: &mut OwnedSemaphorePermit) {
+        (0..leased.given_up).for_each(|_| metrics::dead_lettered(Reason::LeaseLost));
         self.looks[usize::from(shard)] = Wake::at_redis_time(shard, leased.now_ms, leased.next_due_ms).at;
         // A call hands out no more than there was room for.
         let with_slots: Vec<_> = leased.leases.into_iter().filter_map(|lease| Some((lease, room.split(1)?))).collect();

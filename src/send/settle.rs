@@ -103,7 +103,7 @@ impl Settler {
 
 fn count(result: &Settled, age: Duration) {
     match &result.ending {
-        Ending::Released => {}
+        Ending::Released | Ending::Deferred { .. } => {}
         Ending::Failed { reason, .. } => metrics::dead_lettered(*reason),
         Ending::Attempted { outcome, .. } => match outcome {
             Outcome::Delivered => metrics::delivered(age),

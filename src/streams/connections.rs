@@ -133,8 +133,9 @@ impl Connections {
         self.carry_out(Work::Script(script, command)).await
     }
 
-    /// A connection that turns out to be closed is replaced once: Redis was restarted since it was last used. The work
-    /// may then run twice, which every script and command of ours allows.
+    /// A connection that turns out to be closed is replaced once: Redis was restarted since it was last used. Should the
+    /// work then run twice, no delivery is lost or doubled by it: a lease may lie idle until it runs out, and what a call
+    /// says it has done may be less than was done.
     async fn carry_out<T: FromRedisValue>(&self, work: Work<'_>) -> Result<T> {
         let mut answer = self.try_once(work).await?;
         if answer.as_ref().is_err_and(RedisError::is_connection_dropped) {

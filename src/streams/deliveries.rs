@@ -1,6 +1,9 @@
 //! The delivery streams: what is due is leased, renewed while it is sent, and settled.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use redis::Value;
 use serde::Serialize;
@@ -23,6 +26,9 @@ const SUBSCRIPTIONS_A_LEASE: usize = 32;
 pub const LEASE_AT_MOST: usize = 256;
 /// Results that one settle call takes.
 pub const SETTLE_AT_MOST: usize = 64;
+
+/// How long no hint may come before the connection is tried.
+const QUIET_AT_MOST: Duration = Duration::from_secs(10);
 
 /// A delivery in our hands until its lease expires.
 #[derive(Debug, Clone)]
@@ -75,6 +81,8 @@ pub struct Leased {
     /// When something of this shard is due next, on Redis' clock; `None` when nothing is.
     pub next_due_ms: Option<u64>,
     pub leases: Vec<Lease>,
+    /// Deliveries that became dead letters, as sender after sender stopped with them.
+    pub given_up: u64,
 }
 
 /// A leased delivery and what became of it.
@@ -92,6 +100,8 @@ pub enum Ending {
     Attempted { outcome: Outcome, attempt: Box<Attempt> },
     /// It was not sent, which does not count as an attempt.
     Released,
+    /// It cannot be sent now, which does not count as an attempt: later.
+    Deferred { delay_ms: u64 },
     /// It cannot be sent.
     Failed { reason: Reason, error: String },
 }
@@ -154,6 +164,7 @@ impl<'a> SettleItem<'a> {
         };
         match &settled.ending {
             Ending::Released => {}
+            Ending::Deferred { delay_ms } => item.delay_or_reason = DelayOrReason::Delay(*delay_ms),
             Ending::Failed { reason, error } => {
                 item.outcome = "dead";
                 item.delay_or_reason = DelayOrReason::Reason(reason.name());
@@ -200,16 +211,16 @@ impl Streams {
         let mut command = self.script(&scripts::LEASE, shard);
         command.arg(SUBSCRIPTIONS_A_LEASE).arg(room.min(LEASE_AT_MOST)).arg(LEASE.as_millis() as u64);
         command.arg(format!("{:08x}", rand::random::<u32>())).arg(self.0.limits.max_dead);
-        let (now_ms, next_due, token, taken): (u64, String, String, Vec<Value>) =
+        let (now_ms, next_due, token, taken, given_up): (u64, String, String, Vec<Value>, u64) =
             self.0.connections.call(&scripts::LEASE, &command).await?;
         let token: Arc<str> = token.into();
         let leases =
             taken.chunks_exact(7).map(|values| read_lease(values, &token, now_ms, since)).collect::<Result<_>>()?;
-        Ok(Leased { now_ms, next_due_ms: read_due(&next_due)?, leases })
+        Ok(Leased { now_ms, next_due_ms: read_due(&next_due)?, leases, given_up })
     }
 
-    /// Renews leases that are still ours; says how many were.
-    pub async fn renew(&self, shard: ShardId, leases: &[Lease]) -> Result<usize> {
+    /// Renews leases of one shard that are still ours; returns the indexes of those that are not.
+    pub async fn renew(&self, shard: ShardId, leases: &[Lease]) -> Result<Vec<usize>> {
         let items: Vec<(String, String, &str)> = leases
             .iter()
             .map(|lease| (lease.subscription.to_string(), lease.entry.to_string(), &*lease.token))
@@ -236,7 +247,7 @@ impl Streams {
     pub async fn bells(&self) -> Result<Bells> {
         let channels: Vec<String> = self.shards().map(|shard| self.keys().bell(shard)).collect();
         let (connection, pushes) = self.0.connections.subscribed(&channels).await?;
-        Ok(Bells { channels, pushes, _connection: connection })
+        Ok(Bells { channels, pushes, connection })
     }
 }
 
@@ -272,14 +283,21 @@ fn read_lease(values: &[Value], token: &Arc<str>, leased_ms: u64, since: Instant
 pub struct Bells {
     channels: Vec<String>,
     pushes: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
-    _connection: redis::aio::MultiplexedConnection,
+    connection: redis::aio::MultiplexedConnection,
 }
 
 impl Bells {
     /// The next shard that something fell due on; `None` when the connection has ended.
     pub async fn next(&mut self) -> Option<ShardId> {
         loop {
-            let push = self.pushes.recv().await?;
+            let push = match tokio::time::timeout(QUIET_AT_MOST, self.pushes.recv()).await {
+                Ok(push) => push?,
+                // A connection that is cut off says nothing, as a quiet one does.
+                Err(_) => {
+                    redis::cmd("PING").exec_async(&mut self.connection).await.ok()?;
+                    continue;
+                }
+            };
             if push.kind == redis::PushKind::Disconnection {
                 return None;
             }

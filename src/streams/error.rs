@@ -53,6 +53,13 @@ impl From<RedisError> for Error {
             }
             Some(_) | None => {}
         }
+        // Redis has no code of its own for these.
+        if error
+            .detail()
+            .is_some_and(|detail| detail.starts_with("max number of clients") || detail.starts_with("READONLY"))
+        {
+            return Self::Unavailable(error.to_string());
+        }
         match error.kind() {
             ErrorKind::Io | ErrorKind::ClusterConnectionNotFound => Self::Unavailable(error.to_string()),
             ErrorKind::Server(

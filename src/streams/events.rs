@@ -22,6 +22,9 @@ use crate::domain::{
     id::{DeliveryId, EventId, StreamId, SubscriptionId},
 };
 
+/// Bodies read at once: each may be as large as `delivery.max_payload_bytes` allows.
+const BODIES_A_READ: usize = 32;
+
 /// One chunk of an event's expansion.
 #[derive(Debug, Clone)]
 pub struct Expansion {
@@ -42,6 +45,8 @@ pub struct Expansion {
 pub struct Expanded {
     pub done: usize,
     pub refusal: Option<Refusal>,
+    /// Deliveries that became dead letters, as their subscription's backlog was full.
+    pub overflowed: u64,
 }
 
 /// Why expanding stopped.
@@ -92,7 +97,7 @@ impl Streams {
             .collect();
         let mut command = self.script(&scripts::EXPAND, shard);
         command.arg(self.0.limits.max_backlog).arg(self.0.limits.max_dead).arg(pack(&items));
-        let (done, refusal, argument): (usize, String, String) =
+        let (done, refusal, argument, overflowed): (usize, String, String, u64) =
             self.0.connections.call(&scripts::EXPAND, &command).await?;
         let refusal = match refusal.as_str() {
             "" => None,
@@ -101,11 +106,12 @@ impl Streams {
             "CURSOR" => Some(Refusal::Cursor(Some(argument.parse().map_err(|_| unreadable("a cursor"))?))),
             _ => return Err(unreadable("a refusal of expand")),
         };
-        Ok(Expanded { done, refusal })
+        Ok(Expanded { done, refusal, overflowed })
     }
 
-    /// Makes a dead letter of an event of the log that can't be read or expanded, and passes over it.
-    pub async fn bury_event(&self, shard: ShardId, at: StreamId, reason: &str) -> Result<()> {
+    /// Makes a dead letter of an event of the log that can't be read or expanded, and passes over it; `false` when older
+    /// events come first.
+    pub async fn bury_event(&self, shard: ShardId, at: StreamId, reason: &str) -> Result<bool> {
         let log = self.keys().of(shard, "events");
         let reply: StreamRangeReply =
             self.0.connections.run(redis::cmd("XRANGE").arg(&log).arg(at.to_string()).arg(at.to_string())).await?;
@@ -115,22 +121,22 @@ impl Streams {
             .filter_map(|(name, value)| Some((name, redis::from_redis_value::<Vec<u8>>(value).ok()?.into())))
             .collect();
         let tenant = raw.get("tn").map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-        let mut pipeline = redis::pipe();
-        pipeline.atomic();
-        pipeline.cmd("XADD").arg(self.keys().of(shard, "deadev")).arg("*");
-        pipeline.arg("tn").arg(tenant).arg("why").arg(reason).arg("raw").arg(pack(&raw)).ignore();
-        pipeline.cmd("HSET").arg(self.keys().of(shard, "meta")).arg("hwm").arg(at.to_string()).ignore();
-        pipeline.cmd("HDEL").arg(self.keys().of(shard, "exp")).arg(at.to_string()).ignore();
-        pipeline.cmd("XACK").arg(&log).arg(DISPATCHERS).arg(at.to_string()).ignore();
-        self.0.connections.run_all(&pipeline).await
+        let mut command = self.script(&scripts::BURY, shard);
+        command.arg(at.to_string()).arg(tenant).arg(reason).arg(pack(&raw));
+        self.0.connections.call(&scripts::BURY, &command).await
     }
 
     /// Events by their places: from the log, or from what the trim keeps beside it. In the order asked, `None` where it
     /// is neither here nor there.
     pub async fn events(&self, shard: ShardId, places: &[StreamId]) -> Result<Vec<Option<Event>>> {
-        if places.is_empty() {
-            return Ok(Vec::new());
+        let mut events = Vec::with_capacity(places.len());
+        for page in places.chunks(BODIES_A_READ) {
+            events.append(&mut self.events_page(shard, page).await?);
         }
+        Ok(events)
+    }
+
+    async fn events_page(&self, shard: ShardId, places: &[StreamId]) -> Result<Vec<Option<Event>>> {
         let mut pipeline = redis::pipe();
         for place in places {
             pipeline.cmd("XRANGE").arg(self.keys().of(shard, "events")).arg(place.to_string()).arg(place.to_string());

@@ -50,6 +50,7 @@ scripts! {
     TRIM = "trim";
     AUDIT = "audit";
     RECOUNT = "recount";
+    BURY = "bury";
     LEAD = "lead";
     CHECK_IN = "check_in";
     SET_META = "set_meta";

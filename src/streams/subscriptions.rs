@@ -17,7 +17,7 @@ use crate::domain::{
 };
 
 /// Time between the lease of a delivery and the start of its request, at most, where a rate limit holds: milliseconds.
-pub const START_WITHIN_MS: u64 = 100;
+pub const START_WITHIN_MS: u64 = 500;
 
 const PAGE: usize = 500;
 
@@ -117,6 +117,11 @@ impl Streams {
 
     /// Subscriptions of one shard, in the order asked; `None` where there is none.
     pub async fn subscriptions(&self, ids: &[SubscriptionId]) -> Result<Vec<Option<Versioned>>> {
+        self.each_subscription(ids).await?.into_iter().collect()
+    }
+
+    /// The same, where a record that cannot be read is the fault of that one alone.
+    pub async fn each_subscription(&self, ids: &[SubscriptionId]) -> Result<Vec<Result<Option<Versioned>>>> {
         let mut found = Vec::with_capacity(ids.len());
         for page in ids.chunks(PAGE) {
             let mut pipeline = redis::pipe();
@@ -128,7 +133,7 @@ impl Streams {
             for (id, values) in page.iter().zip(values.chunks_exact(2)) {
                 let record: Option<String> = redis::from_redis_value(values[0].clone())?;
                 let runtime: HashMap<String, Value> = redis::from_redis_value(values[1].clone())?;
-                found.push(self.versioned(*id, record.as_deref(), &runtime)?);
+                found.push(self.versioned(*id, record.as_deref(), &runtime));
             }
         }
         Ok(found)
@@ -209,7 +214,7 @@ impl Streams {
             changes.push(Change { version: entry::place(found)?, subscription });
         }
         // The one seen last is still there, so nothing between it and the next was trimmed.
-        let is_whole = seen == StreamId::ZERO || changes.first().is_some_and(|first| first.version == seen);
+        let is_whole = changes.first().is_some_and(|first| first.version == seen);
         changes.retain(|change| change.version > seen);
         Ok(is_whole.then_some(changes))
     }

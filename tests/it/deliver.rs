@@ -221,8 +221,8 @@ async fn the_rate_limit_holds_in_every_window() {
     let window = Duration::from_secs(1);
     for first in &received {
         let within = received.iter().filter(|r| r.at >= first.at && r.at < first.at + window).count();
-        // I9: B - 1 + ceil((W + 100 ms) / T) with B = 1, T = 51 ms.
-        assert!(within <= 22, "{within} in a second");
+        // I9: B - 1 + ceil((W + 500 ms) / T) with B = 1, T = 51 ms.
+        assert!(within <= 30, "{within} in a second");
     }
     engine.stop_all().await;
 }

@@ -57,7 +57,7 @@ impl PartialEq for Answer {
             (Self::Appended(a), Self::Appended(b)) => a == b,
             (Self::Done(a), Self::Done(b)) => a == b,
             (Self::Count(a), Self::Count(b)) => a == b,
-            (Self::Expanded(a), Self::Expanded(b)) => a == b,
+            (Self::Expanded(a), Self::Expanded(b)) => (a.done, &a.refusal) == (b.done, &b.refusal),
             (Self::Stale(a), Self::Stale(b)) => a == b,
             (Self::Redriven(a), Self::Redriven(b)) => a == b,
             (Self::Queued(a), Self::Queued(b)) => a == b,
@@ -80,7 +80,7 @@ impl Action {
             Self::Purge(id) => Answer::Done(streams.purge(*id).await?),
             Self::Expand(chunks) => Answer::Expanded(streams.expand(SHARD, chunks).await?),
             Self::Lease { room } => Answer::Leased(streams.lease(SHARD, *room).await?),
-            Self::Renew(leases) => Answer::Count(streams.renew(SHARD, leases).await? as u64),
+            Self::Renew(leases) => Answer::Count((leases.len() - streams.renew(SHARD, leases).await?.len()) as u64),
             Self::Settle(results) => {
                 let batch: Vec<Settled> = results.iter().map(|(lease, verdict)| settled(lease, *verdict)).collect();
                 Answer::Stale(streams.settle(SHARD, &batch).await?.stale)

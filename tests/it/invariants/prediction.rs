@@ -125,7 +125,11 @@ fn expand(chunks: &[Expansion], state: &State) -> Prediction {
         }
         done += 1;
     }
-    Prediction { must, answer: Some(Answer::Expanded(Expanded { done, refusal })), ..Prediction::default() }
+    Prediction {
+        must,
+        answer: Some(Answer::Expanded(Expanded { done, refusal, overflowed: 0 })),
+        ..Prediction::default()
+    }
 }
 
 /// An entry whose lease expires for the sixth time in a row dies.

@@ -11,11 +11,11 @@ use crate::support::{
 };
 
 fn done(done: usize) -> Expanded {
-    Expanded { done, refusal: None }
+    Expanded { done, refusal: None, overflowed: 0 }
 }
 
 fn refused(refusal: Refusal) -> Expanded {
-    Expanded { done: 0, refusal: Some(refusal) }
+    Expanded { done: 0, refusal: Some(refusal), overflowed: 0 }
 }
 
 async fn create_three(queue: &Queue) -> [SubscriptionId; 3] {
@@ -62,7 +62,7 @@ async fn a_batch_stops_at_its_first_refusal_and_those_deleted_meanwhile_are_pass
     assert!(queue.streams.delete_subscription(subs[1]).await.unwrap());
     let chunks = [0, 2, 1].map(|index: usize| whole(events[index].at, &subs));
     let expanded = queue.streams.expand(SHARD, &chunks).await.unwrap();
-    assert_eq!(expanded, Expanded { done: 1, refusal: Some(Refusal::Order(events[1].at)) });
+    assert_eq!(expanded, Expanded { done: 1, refusal: Some(Refusal::Order(events[1].at)), overflowed: 0 });
     assert_eq!(queue.violations().await, [""; 0]);
     assert_eq!(queue.state().await.hash("refs").get(&events[0].at.to_string()), Some(&"2".to_owned()));
 }

@@ -71,7 +71,7 @@ async fn what_moves_on_and_frees_goes_on() {
 
     let leases = queue.lease(256).await;
     assert_eq!(leases.len(), 5);
-    assert_eq!(streams.renew(SHARD, &leases).await.unwrap(), 5);
+    assert!(streams.renew(SHARD, &leases).await.unwrap().is_empty());
     let later = Verdict::Retry { delay_ms: 60_000, retry_after_ms: None };
     let verdicts = [Verdict::Delivered, Verdict::Exhausted, Verdict::Released, later];
     let of_first = leases.iter().filter(|lease| lease.subscription == id);

@@ -1,6 +1,11 @@
 //! The key that may do everything: the configured one, or one made at the first start and kept in the data folder.
 
-use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::PathBuf};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::PathBuf,
+};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
@@ -40,7 +45,8 @@ pub fn admin_key(config: &Config) -> Result<AdminKey, ConfigError> {
 fn make(file: &PathBuf) -> std::io::Result<AdminKey> {
     let key = format!("ph_admin_{}", BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
+        // The data are in it: for its owner alone, as the embedded Redis would make it.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let mut opened = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
     writeln!(opened, "{key}")?;
@@ -67,8 +73,9 @@ mod tests {
         let config = config(&folder, &[]);
         let made = admin_key(&config).expect("a key");
         assert!(made.key.len() > 40);
-        let mode = fs::metadata(made.file.expect("a file")).expect("its mode").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        let mode = |path: &std::path::Path| fs::metadata(path).expect("its mode").permissions().mode() & 0o777;
+        assert_eq!(mode(&made.file.expect("a file")), 0o600);
+        assert_eq!(mode(&config.data_dir), 0o700);
         assert_eq!(admin_key(&config).expect("the key").key, made.key);
     }
 

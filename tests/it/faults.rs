@@ -147,6 +147,7 @@ async fn retries_come_when_the_policy_says() {
     }
     let received = receiver.wait_for(|received| received.len() == 4 * DELIVERIES, PATIENCE).await;
     engine.wait_until_drained(webhook).await;
+    let mut late = Vec::new();
     for (index, delay) in delays.iter().enumerate() {
         for failed in received.iter().filter(|r| r.header("x-webhook-attempt") == Some(&(index + 1).to_string())) {
             let next = received.iter().find(|r| {
@@ -154,10 +155,13 @@ async fn retries_come_when_the_policy_says() {
                     && r.header("x-webhook-attempt") == Some(&(index + 2).to_string())
             });
             let waited = next.expect("the next attempt").at - failed.at;
-            // How punctual it is is measured by the bench; that it is never early, and comes, holds on any machine.
-            assert!(waited >= Duration::from_millis(*delay), "{waited:?} instead of {delay} ms");
+            // How late it is depends on the machine, and is shown; that it is never early, and comes, holds on any.
+            late.push(waited.checked_sub(Duration::from_millis(*delay)).expect("not early"));
         }
     }
+    late.sort_unstable();
+    let at = |percent: usize| late[(late.len() - 1) * percent / 100];
+    println!("{} retries were late by {:?} (median), {:?} (p99), {:?} (most)", late.len(), at(50), at(99), at(100));
     engine.stop_all().await;
 }
 

@@ -18,11 +18,9 @@ use crate::{
         id::EventId,
     },
     metrics,
-    streams::{APPEND_AT_MOST, Append, Appended, Error, ShardId, Streams},
+    streams::{APPEND_AT_MOST, APPEND_BYTES, Append, Appended, Error, ShardId, Streams},
 };
 
-/// Bytes of data that one append call takes, unless a single event is larger.
-const CALL_BYTES: usize = 1024 * 1024;
 /// Events that wait for a shard's call; above, publishers wait with them.
 const WAITING_AT_MOST: usize = 4 * APPEND_AT_MOST;
 /// How long an append is repeated while Redis is away. Redis remembers a call's answer for longer, so that a repeat after
@@ -138,7 +136,7 @@ async fn run_lane(streams: Streams, shard: ShardId, mut queue: mpsc::Receiver<Wa
         while batch.len() < APPEND_AT_MOST {
             let Ok(next) = queue.try_recv() else { break };
             bytes += next.event.data.len();
-            if bytes > CALL_BYTES {
+            if bytes > APPEND_BYTES {
                 held_over = Some(next);
                 break;
             }

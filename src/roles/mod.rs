@@ -186,8 +186,9 @@ impl Process<'_> {
             self.start_dispatcher(&mut tasks);
         }
         if self.role.is(Role::Sources) {
+            let (streams, name, shutdown) = (self.streams.clone(), self.name.clone(), self.shutdown.clone());
             let max = self.config.delivery.max_payload_bytes;
-            tasks.spawn(done(sources::run(self.streams.clone(), self.name.clone(), max, self.shutdown.clone())));
+            tasks.spawn(done(sources::run(streams, self.manager(), name, max, shutdown)));
         }
         if self.role.is(Role::Sender) {
             self.start_sender(&mut tasks)?;
@@ -244,12 +245,15 @@ impl Process<'_> {
 
     fn start_api(&self, listener: TcpListener, admin_key: &AdminKey, tasks: &mut Tasks, lanes: &mut JoinSet<()>) {
         let max_payload_bytes = self.config.delivery.max_payload_bytes;
-        let rules = self.config.address_rules(self.role == Role::Serve);
-        let manager = Manager::new(self.streams.clone(), self.config, rules);
+        let manager = self.manager();
         let publisher = Publisher::start(self.streams.clone(), max_payload_bytes, lanes);
         let figures = self.figures.clone();
         let api = Api::new(self.streams.clone(), manager, publisher, figures, &admin_key.key, max_payload_bytes);
         tasks.spawn(api::serve(listener, api, self.shutdown.clone()));
+    }
+
+    fn manager(&self) -> Manager {
+        Manager::new(self.streams.clone(), self.config, self.config.address_rules(self.role == Role::Serve))
     }
 
     /// What a person who starts it at a terminal needs next; on standard output, apart from the log.

@@ -5,13 +5,19 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::domain::{
-    event::{DEFAULT_TENANT, NewEvent, check_json, check_tenant},
-    time,
+use crate::{
+    domain::{
+        event::{DEFAULT_TENANT, NewEvent, check_json, check_tenant},
+        time,
+    },
+    streams::shown_name,
 };
 
 /// Raw fields larger than this are kept as their length and digest only.
 const RAW_KEPT_AT_MOST: usize = 256 * 1024;
+
+/// The fields of an entry, by name.
+pub type Fields = HashMap<Vec<u8>, Bytes>;
 
 /// An entry that is no event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,14 +33,17 @@ pub struct Fault {
 ///
 /// # Errors
 /// What is wrong with the first field that is.
-pub fn read(fields: &HashMap<String, Bytes>, max_payload_bytes: usize) -> Result<NewEvent, Fault> {
+pub fn read(fields: &Fields, max_payload_bytes: usize) -> Result<NewEvent, Fault> {
     let tenant = text(fields, "tenant").map(|tenant| tenant.unwrap_or(DEFAULT_TENANT).to_owned());
     let tenant = tenant.and_then(|tenant| check_tenant(&tenant).map(|()| tenant).map_err(|error| error.to_string()));
     let tenant = tenant.map_err(|reason| Fault { tenant: None, reason })?;
     read_for(&tenant, fields, max_payload_bytes).map_err(|reason| Fault { tenant: Some(tenant), reason })
 }
 
-fn read_for(tenant: &str, fields: &HashMap<String, Bytes>, max_payload_bytes: usize) -> Result<NewEvent, String> {
+fn read_for(tenant: &str, fields: &Fields, max_payload_bytes: usize) -> Result<NewEvent, String> {
+    if let Some(name) = fields.keys().find(|name| std::str::from_utf8(name).is_err()) {
+        return Err(format!("{}: the name of this field is not UTF-8", shown_name(name)));
+    }
     let data = data(fields, max_payload_bytes)?;
     let (event_type, data) = match text(fields, "type")? {
         Some(event_type) => (event_type.to_owned(), data),
@@ -57,8 +66,8 @@ fn read_for(tenant: &str, fields: &HashMap<String, Bytes>, max_payload_bytes: us
     Ok(event)
 }
 
-fn text<'f>(fields: &'f HashMap<String, Bytes>, name: &str) -> Result<Option<&'f str>, String> {
-    let value = fields.get(name).map(|value| std::str::from_utf8(value));
+fn text<'f>(fields: &'f Fields, name: &str) -> Result<Option<&'f str>, String> {
+    let value = fields.get(name.as_bytes()).map(|value| std::str::from_utf8(value));
     value.transpose().map_err(|_| format!("{name}: not UTF-8"))
 }
 
@@ -66,8 +75,8 @@ fn moment(text: &str) -> Option<u64> {
     text.parse().ok().or_else(|| time::parse_rfc3339(text))
 }
 
-fn data(fields: &HashMap<String, Bytes>, max_payload_bytes: usize) -> Result<Bytes, String> {
-    match (fields.get("data"), fields.get("m")) {
+fn data(fields: &Fields, max_payload_bytes: usize) -> Result<Bytes, String> {
+    match (fields.get(&b"data"[..]), fields.get(&b"m"[..])) {
         (Some(data), None) if data.len() > max_payload_bytes => Err(format!(
             "data: {} bytes; at most {max_payload_bytes} are allowed (delivery.max_payload_bytes)",
             data.len()
@@ -100,17 +109,17 @@ fn unwrap(data: &[u8]) -> Result<(String, Bytes), String> {
 }
 
 /// The raw fields as a dead letter keeps them: MessagePack of name to bytes.
-pub fn raw(fields: &HashMap<String, Bytes>) -> Bytes {
+pub fn raw(fields: &Fields) -> Bytes {
     use sha2::Digest;
     let size: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let kept: HashMap<&str, Bytes> = fields
+    let kept: HashMap<String, Bytes> = fields
         .iter()
         .map(|(name, value)| {
             if size <= RAW_KEPT_AT_MOST {
-                return (name.as_str(), value.clone());
+                return (shown_name(name), value.clone());
             }
             let digest = data_encoding::HEXLOWER.encode(&sha2::Sha256::digest(value));
-            (name.as_str(), format!("{} bytes, SHA-256 {digest}", value.len()).into())
+            (shown_name(name), format!("{} bytes, SHA-256 {digest}", value.len()).into())
         })
         .collect();
     rmp_serde::to_vec(&kept).map(Bytes::from).unwrap_or_default()
@@ -120,8 +129,8 @@ pub fn raw(fields: &HashMap<String, Bytes>) -> Bytes {
 mod tests {
     use super::*;
 
-    fn fields(pairs: &[(&str, &[u8])]) -> HashMap<String, Bytes> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), Bytes::copy_from_slice(value))).collect()
+    fn fields(pairs: &[(&str, &[u8])]) -> Fields {
+        pairs.iter().map(|(name, value)| (name.as_bytes().to_vec(), Bytes::copy_from_slice(value))).collect()
     }
 
     #[test]

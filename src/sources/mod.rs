@@ -7,24 +7,33 @@ pub mod format;
 
 use std::{collections::HashMap, time::Duration};
 
+use tokio::time::Instant;
+
+use self::format::{Fault, Fields};
 use crate::{
     backoff::Backoff,
     domain::id::StreamId,
+    manage::{ManageError, Manager},
     metrics,
     shutdown::Shutdown,
-    streams::{APPEND_AT_MOST, Append, Appended, Error, FrontDoor, FrontDoorEntry, Result, Seat, ShardId, Streams},
+    streams::{
+        APPEND_AT_MOST, APPEND_BYTES, Append, Appended, Error, FrontDoor, FrontDoorEntry, Homeless, Result, Seat,
+        ShardId, Streams,
+    },
 };
 
-/// How long a read waits for new entries; after an empty one, what is pending is looked at again.
+/// How long a read waits for new entries.
 const BLOCK: Duration = Duration::from_secs(5);
+/// How often what is pending is looked at again: a mover that has lost its lead may still have read something.
+const PENDING_EVERY: Duration = Duration::from_secs(5);
 /// How often the mover's leadership is renewed, and looked for.
 const LEAD_EVERY: Duration = Duration::from_secs(1);
 
 /// Moves what arrives at the front door until it is told to stop.
-pub async fn run(streams: Streams, process: String, max_payload_bytes: usize, shutdown: Shutdown) {
+pub async fn run(streams: Streams, manager: Manager, process: String, max_payload_bytes: usize, shutdown: Shutdown) {
     let worker = format!("sources:{process}");
     let mut backoff = Backoff::new("moving events from the front door");
-    let mut mover = Mover { streams: streams.clone(), max_payload_bytes, gone: HashMap::new() };
+    let mut mover = Mover { streams: streams.clone(), manager, max_payload_bytes, gone: HashMap::new() };
     let work = async {
         loop {
             let turn = async {
@@ -73,9 +82,16 @@ async fn lead(streams: &Streams, worker: &str, mover: &mut Mover) -> Result<()> 
 
 struct Mover {
     streams: Streams,
+    manager: Manager,
     max_payload_bytes: usize,
-    /// Ids that are gone from the front door, which the shard need not remember any more.
+    /// Ids of each shard that are gone from the front door, which it need not remember any more.
     gone: HashMap<ShardId, Vec<StreamId>>,
+}
+
+/// Where an entry goes.
+enum Goes {
+    Shard(ShardId, Append),
+    Nowhere(Homeless),
 }
 
 impl Mover {
@@ -85,7 +101,8 @@ impl Mover {
         let mut door = self.streams.front_door(BLOCK).await?;
         loop {
             self.move_pending(&mut door).await?;
-            loop {
+            let looked = Instant::now();
+            while looked.elapsed() < PENDING_EVERY {
                 let entries = match door.read(None, APPEND_AT_MOST).await {
                     Err(Error::NoGroup) => return self.streams.create_movers_group().await,
                     other => other?,
@@ -110,49 +127,88 @@ impl Mover {
     }
 
     async fn move_all(&mut self, entries: Vec<FrontDoorEntry>) -> Result<()> {
-        let ids: Vec<StreamId> = entries.iter().map(|entry| entry.id).collect();
-        let mut by_shard: HashMap<ShardId, Vec<Append>> = HashMap::new();
-        for entry in entries {
-            match self.read(&entry).await? {
-                Some((shard, append)) => by_shard.entry(shard).or_default().push(append),
-                None => metrics::malformed(),
+        let mut by_shard: HashMap<ShardId, (Vec<StreamId>, Vec<Append>)> = HashMap::new();
+        let mut homeless = Vec::new();
+        for FrontDoorEntry { id, fields } in &entries {
+            let Some(fields) = fields else {
+                tracing::warn!(entry = %id, "an entry of the front door was deleted before it was moved");
+                continue;
+            };
+            match self.read(*id, fields).await? {
+                Goes::Shard(shard, append) => {
+                    let (ids, batch) = by_shard.entry(shard).or_default();
+                    ids.push(*id);
+                    batch.push(append);
+                }
+                Goes::Nowhere(entry) => homeless.push(entry),
             }
         }
-        let shards: Vec<ShardId> = by_shard.keys().copied().collect();
-        for (shard, batch) in by_shard {
-            let gone = self.gone.get(&shard).map(Vec::as_slice).unwrap_or_default();
-            let call = format!("{:032x}", rand::random::<u128>());
-            let results = self.streams.append(shard, &call, &batch, gone).await?;
-            self.gone.remove(&shard);
-            results.iter().for_each(count);
+        for (shard, (_, batch)) in &by_shard {
+            self.append(*shard, batch).await?;
         }
-        self.streams.leave_front_door(&ids).await?;
-        for shard in shards {
-            self.gone.entry(shard).or_default().extend(&ids);
+        // Last, and in one step: while a shard refuses, all of this is done again.
+        let ids: Vec<StreamId> = entries.iter().map(|entry| entry.id).collect();
+        self.streams.leave_front_door(&ids, &homeless).await?;
+        homeless.iter().for_each(|_| metrics::malformed());
+        for (shard, (ids, _)) in by_shard {
+            self.gone.entry(shard).or_default().extend(ids);
         }
         Ok(())
     }
 
-    /// Where an entry goes; `None` when it names no valid tenant, and was put with those.
-    async fn read(&self, entry: &FrontDoorEntry) -> Result<Option<(ShardId, Append)>> {
-        let source_id = entry.id;
-        match format::read(&entry.fields, self.max_payload_bytes) {
-            Ok(event) => {
-                let shard = self.streams.shard_of(&event.tenant);
-                Ok(Some((shard, Append::Event { event, source_id: Some(source_id) })))
-            }
-            Err(fault) => {
-                tracing::warn!(entry = %source_id, reason = fault.reason, "an entry of the front door is no event: it is a dead letter now");
-                let raw = format::raw(&entry.fields);
-                let Some(tenant) = fault.tenant else {
-                    self.streams.bury_homeless(&fault.reason, &raw).await?;
-                    return Ok(None);
-                };
-                let shard = self.streams.shard_of(&tenant);
-                Ok(Some((shard, Append::Bad { tenant, reason: fault.reason, raw, source_id })))
-            }
+    async fn append(&mut self, shard: ShardId, batch: &[Append]) -> Result<()> {
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(part_length(rest));
+            let gone = self.gone.get(&shard).map(Vec::as_slice).unwrap_or_default();
+            let call = format!("{:032x}", rand::random::<u128>());
+            let results = self.streams.append(shard, &call, part, gone).await?;
+            self.gone.remove(&shard);
+            results.iter().for_each(count);
+            rest = later;
         }
+        Ok(())
     }
+
+    async fn read(&self, source_id: StreamId, fields: &Fields) -> Result<Goes> {
+        let (tenant, read) = match format::read(fields, self.max_payload_bytes) {
+            Ok(event) => (event.tenant.clone(), Ok(event)),
+            Err(Fault { tenant: Some(tenant), reason }) => (tenant, Err(reason)),
+            Err(Fault { tenant: None, reason }) => return Ok(homeless(source_id, fields, reason)),
+        };
+        match self.manager.ensure_tenant(&tenant).await {
+            Ok(()) => {}
+            Err(ManageError::Redis(error)) => return Err(error),
+            Err(refused) => return Ok(homeless(source_id, fields, refused.to_string())),
+        }
+        let append = match read {
+            Ok(event) => Append::Event { event, source_id: Some(source_id) },
+            Err(reason) => {
+                warn_of(source_id, &reason);
+                Append::Bad { tenant: tenant.clone(), reason, raw: format::raw(fields), source_id }
+            }
+        };
+        Ok(Goes::Shard(self.streams.shard_of(&tenant), append))
+    }
+}
+
+fn homeless(source_id: StreamId, fields: &Fields, reason: String) -> Goes {
+    warn_of(source_id, &reason);
+    Goes::Nowhere(Homeless { raw: format::raw(fields), reason })
+}
+
+fn warn_of(source_id: StreamId, reason: &str) {
+    tracing::warn!(entry = %source_id, reason, "an entry of the front door is no event: it becomes a dead letter");
+}
+
+/// How many of a batch one call takes: at least one.
+fn part_length(batch: &[Append]) -> usize {
+    let mut bytes = 0;
+    let fitting = batch.iter().take_while(|append| {
+        bytes += append.size();
+        bytes <= APPEND_BYTES
+    });
+    fitting.count().max(1)
 }
 
 fn count(result: &Appended) {
@@ -160,5 +216,27 @@ fn count(result: &Appended) {
         Appended::Event(_) => metrics::event_published(),
         Appended::Bad(_) => metrics::malformed(),
         Appended::Repeated(_) | Appended::Conflict | Appended::Moved => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_takes_as_many_as_its_bytes_allow_and_at_least_one() {
+        let check = |kib: &[usize], expected: usize| {
+            let bad = |kib: &usize| Append::Bad {
+                tenant: "acme".to_owned(),
+                reason: "data: missing".to_owned(),
+                raw: vec![0; kib * 1024].into(),
+                source_id: StreamId::ZERO,
+            };
+            assert_eq!(part_length(&kib.iter().map(bad).collect::<Vec<_>>()), expected);
+        };
+        check(&[1, 1], 2);
+        check(&[512, 512, 1], 2);
+        check(&[2000, 1], 1);
+        check(&[1, 2000], 1);
     }
 }

@@ -20,6 +20,8 @@ use crate::domain::{
 const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 /// Events that one append call takes.
 pub const APPEND_AT_MOST: usize = 100;
+/// Bytes of data that one append call takes, unless a single event is larger.
+pub const APPEND_BYTES: usize = 1024 * 1024;
 
 /// One entry of an append call.
 #[derive(Debug, Clone)]
@@ -31,6 +33,16 @@ pub enum Append {
     },
     /// An entry of the front door that could not be read: a dead letter with its raw fields.
     Bad { tenant: String, reason: String, raw: Bytes, source_id: StreamId },
+}
+
+impl Append {
+    /// Bytes of its data.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Event { event, .. } => event.data.len(),
+            Self::Bad { raw, .. } => raw.len(),
+        }
+    }
 }
 
 /// What became of an entry of an append call.

@@ -3,18 +3,16 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use redis::{
-    Value,
-    aio::MultiplexedConnection,
-    streams::{StreamRangeReply, StreamReadReply},
-};
+use redis::{Value, aio::MultiplexedConnection};
 
 use super::{
     ShardId, Streams,
     entry::{self, unreadable},
     error::{Error, Result},
     keys::{CONSUMER, DISPATCHERS},
-    pack, scripts,
+    pack,
+    raw::{self, RawEntry},
+    scripts,
 };
 use crate::domain::{
     delivery::DeliveryStatus,
@@ -113,13 +111,9 @@ impl Streams {
     /// events come first.
     pub async fn bury_event(&self, shard: ShardId, at: StreamId, reason: &str) -> Result<bool> {
         let log = self.keys().of(shard, "events");
-        let reply: StreamRangeReply =
+        let reply: Value =
             self.0.connections.run(redis::cmd("XRANGE").arg(&log).arg(at.to_string()).arg(at.to_string())).await?;
-        let map = reply.ids.first().map(|entry| entry.map.clone()).unwrap_or_default();
-        let raw: HashMap<String, Bytes> = map
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, redis::from_redis_value::<Vec<u8>>(value).ok()?.into())))
-            .collect();
+        let raw: HashMap<String, Bytes> = raw::read_entries(reply)?.first().map(RawEntry::shown).unwrap_or_default();
         let tenant = raw.get("tn").map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
         let mut command = self.script(&scripts::BURY, shard);
         command.arg(at.to_string()).arg(tenant).arg(reason).arg(pack(&raw));
@@ -141,12 +135,11 @@ impl Streams {
         for place in places {
             pipeline.cmd("XRANGE").arg(self.keys().of(shard, "events")).arg(place.to_string()).arg(place.to_string());
         }
-        let replies: Vec<StreamRangeReply> = self.0.connections.run_all(&pipeline).await?;
-        let mut events: Vec<Option<Event>> = places
-            .iter()
-            .zip(&replies)
-            .map(|(place, reply)| reply.ids.first().and_then(|found| entry::event(shard, *place, &found.map)))
-            .collect();
+        let replies: Vec<Value> = self.0.connections.run_all(&pipeline).await?;
+        let mut events = Vec::with_capacity(places.len());
+        for reply in replies {
+            events.push(raw::read_entries(reply)?.pop().and_then(|found| event(shard, found)));
+        }
         // The trim moves one way only: what was not in the log a moment ago is beside it, or nowhere.
         for (event, place) in events.iter_mut().zip(places) {
             if event.is_none() {
@@ -181,8 +174,8 @@ impl Streams {
     ) -> Result<Vec<LogEntry>> {
         let mut command = redis::cmd("XRANGE");
         command.arg(self.keys().of(shard, "events")).arg(from.to_string()).arg(until.to_string());
-        let reply: StreamRangeReply = self.0.connections.run(command.arg("COUNT").arg(limit)).await?;
-        reply.ids.iter().map(|found| log_entry(shard, found)).collect()
+        let reply: Value = self.0.connections.run(command.arg("COUNT").arg(limit)).await?;
+        Ok(raw::read_entries(reply)?.into_iter().map(|found| log_entry(shard, found)).collect())
     }
 
     /// Where the deliveries of an event stand, those it is known of, in no order.
@@ -224,9 +217,13 @@ impl LogEntry {
     }
 }
 
-fn log_entry(shard: ShardId, found: &redis::streams::StreamId) -> Result<LogEntry> {
-    let at = entry::place(found)?;
-    Ok(entry::event(shard, at, &found.map).map_or(LogEntry::Unreadable(at), LogEntry::Event))
+fn event(shard: ShardId, found: RawEntry) -> Option<Event> {
+    entry::event(shard, found.at, &found.into_named()?)
+}
+
+fn log_entry(shard: ShardId, found: RawEntry) -> LogEntry {
+    let at = found.at;
+    event(shard, found).map_or(LogEntry::Unreadable(at), LogEntry::Event)
 }
 
 /// Reads logs as the dispatchers' group does, on a connection of its own.
@@ -260,14 +257,12 @@ impl LogReader {
     }
 
     async fn read(&mut self, command: &redis::Cmd, shards: &[ShardId]) -> Result<Vec<(ShardId, LogEntry)>> {
-        let reply: Option<StreamReadReply> = command.query_async(&mut self.connection).await?;
+        let reply: Value = command.query_async(&mut self.connection).await?;
         let mut found = Vec::new();
-        for stream in reply.map(|reply| reply.keys).unwrap_or_default() {
-            let shard = shards.iter().find(|shard| self.streams.keys().of(**shard, "events") == stream.key);
+        for (key, entries) in raw::read_by_stream(reply)? {
+            let shard = shards.iter().find(|shard| self.streams.keys().of(**shard, "events") == key);
             let shard = *shard.ok_or_else(|| unreadable("a stream nobody asked for"))?;
-            for read in &stream.ids {
-                found.push((shard, log_entry(shard, read)?));
-            }
+            found.extend(entries.into_iter().map(|read| (shard, log_entry(shard, read))));
         }
         Ok(found)
     }

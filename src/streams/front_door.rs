@@ -3,20 +3,29 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use redis::{aio::MultiplexedConnection, streams::StreamReadReply};
+use redis::{Value, aio::MultiplexedConnection};
 
 use super::{
-    Streams, entry,
+    Streams,
     error::Result,
     keys::{CONSUMER, MOVERS},
+    raw,
 };
-use crate::domain::id::{BadId, StreamId};
+use crate::domain::id::StreamId;
 
 /// An entry at the front door, as any client may have written it.
 #[derive(Debug, Clone)]
 pub struct FrontDoorEntry {
     pub id: StreamId,
-    pub fields: HashMap<String, Bytes>,
+    /// `None` where somebody deleted it after it was read and before it was moved.
+    pub fields: Option<HashMap<Vec<u8>, Bytes>>,
+}
+
+/// An entry that belongs to no tenant: a dead letter with its raw fields.
+#[derive(Debug, Clone)]
+pub struct Homeless {
+    pub reason: String,
+    pub raw: Bytes,
 }
 
 impl Streams {
@@ -30,22 +39,20 @@ impl Streams {
         Ok(FrontDoor { streams: self.clone(), connection: self.0.connections.dedicated(block).await?, block })
     }
 
-    /// Takes entries out of the front door, after they were moved.
-    pub async fn leave_front_door(&self, ids: &[StreamId]) -> Result<()> {
+    /// Takes entries out of the front door, after they were moved; those of them that belong to no tenant are kept with
+    /// their like. A repeat after a lost answer keeps them twice.
+    pub async fn leave_front_door(&self, ids: &[StreamId], homeless: &[Homeless]) -> Result<()> {
         let key = self.keys().global("in");
         let ids: Vec<String> = ids.iter().map(StreamId::to_string).collect();
         let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        for Homeless { reason, raw } in homeless {
+            pipeline.cmd("XADD").arg(self.keys().global("deadin")).arg("*");
+            pipeline.arg("why").arg(reason).arg("raw").arg(&raw[..]).ignore();
+        }
         pipeline.cmd("XACK").arg(&key).arg(MOVERS).arg(&ids).ignore();
         pipeline.cmd("XDEL").arg(&key).arg(&ids).ignore();
         self.0.connections.run_all(&pipeline).await
-    }
-
-    /// Keeps an entry of the front door that names no valid tenant. A repeat after a lost answer keeps it twice.
-    pub async fn bury_homeless(&self, reason: &str, raw: &Bytes) -> Result<BadId> {
-        let mut command = redis::cmd("XADD");
-        command.arg(self.keys().global("deadin")).arg("*").arg("why").arg(reason).arg("raw").arg(&raw[..]);
-        let id: String = self.0.connections.run(&command).await?;
-        Ok(BadId { at: entry::stream_id(&id)?, shard: BadId::NO_SHARD })
     }
 }
 
@@ -66,15 +73,8 @@ impl FrontDoor {
         }
         command.arg("STREAMS").arg(self.streams.keys().global("in"));
         command.arg(after.map_or_else(|| ">".to_owned(), |id| id.to_string()));
-        let reply: Option<StreamReadReply> = command.query_async(&mut self.connection).await?;
-        let entries = reply.map(|reply| reply.keys).unwrap_or_default().into_iter().flat_map(|stream| stream.ids);
-        entries
-            .map(|read| {
-                let fields = read.map.iter().filter_map(|(name, value)| {
-                    Some((name.clone(), redis::from_redis_value::<Vec<u8>>(value.clone()).ok()?.into()))
-                });
-                Ok(FrontDoorEntry { id: entry::place(&read)?, fields: fields.collect() })
-            })
-            .collect()
+        let reply: Value = command.query_async(&mut self.connection).await?;
+        let entries = raw::read_by_stream(reply)?.into_iter().flat_map(|(_, entries)| entries);
+        Ok(entries.map(|entry| FrontDoorEntry { id: entry.at, fields: entry.fields }).collect())
     }
 }

@@ -14,6 +14,7 @@ mod front_door;
 mod jobs;
 pub mod keys;
 mod leadership;
+mod raw;
 pub mod scripts;
 mod server;
 mod subscriptions;
@@ -21,15 +22,16 @@ mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
-pub use append::{APPEND_AT_MOST, Append, Appended};
+pub use append::{APPEND_AT_MOST, APPEND_BYTES, Append, Appended};
 pub use attempts::{AttemptFilter, AttemptPage};
 pub use dead_letters::{BadEntry, DEAD_AT_MOST, DeadLetter, Redriven};
 pub use deliveries::{Bells, Ending, LEASE_AT_MOST, Lease, Leased, SETTLE_AT_MOST, SettleAnswer, Settled};
 pub use error::{Error, Result};
 pub use events::{Expanded, Expansion, LogEntry, LogReader, Refusal};
-pub use front_door::{FrontDoor, FrontDoorEntry};
+pub use front_door::{FrontDoor, FrontDoorEntry, Homeless};
 pub use jobs::{Job, JobState, Queued, REPLAY_AT_MOST};
 pub use leadership::Seat;
+pub use raw::shown_name;
 pub use server::ServerReport;
 pub use subscriptions::{Change, START_WITHIN_MS, Tenant, Versioned};
 pub use upkeep::{Counts, ShardFigures};

@@ -101,3 +101,87 @@ async fn a_killed_mover_moves_nothing_twice_and_leaves_nothing_behind() {
     engine.stop_all().await;
     assert_eq!(receiver.count(), 500);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_whose_name_is_no_text_spoils_its_own_entry_only() {
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    let engine = Engine::start(&redis).await;
+    engine.subscribe("acme", &receiver.url("/hook"), &["*"], |_| {}).await;
+    let mut connection = redis.connect().await;
+    let mut command = redis::cmd("XADD");
+    command.arg("posthaste:in").arg("*").arg("tenant").arg("acme").arg("type").arg("a.b").arg("data").arg("1");
+    command.arg(b"\xff").arg("x").exec_async(&mut connection).await.expect("an added entry");
+    // The log too is open to whoever has Redis.
+    let mut command = redis::cmd("XADD");
+    command.arg(format!("posthaste:{{s{}}}:events", engine.streams.shard_of("acme"))).arg("*").arg("tn").arg("acme");
+    command.arg(b"\xff").arg("x").exec_async(&mut connection).await.expect("an added entry");
+    add(&mut connection, &[("tenant", b"acme"), ("type", b"a.b"), ("data", b"2")]).await;
+    receiver.wait_for(|received| received.len() == 1, PATIENCE).await;
+    wait_until("two dead letters", async || bad_entries(&engine, Some("acme")).await.len() == 2).await;
+    let bad = bad_entries(&engine, Some("acme")).await;
+    assert!(bad.iter().all(|entry| entry.raw["\\xff"] == b"x"[..]), "{bad:?}");
+    assert!(bad.iter().any(|entry| entry.error.starts_with("\\xff: the name")), "{bad:?}");
+    engine.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_deleted_after_it_was_read_holds_nothing_up() {
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    let mut engine = Engine::idle(&redis, &[]).await;
+    engine.subscribe("acme", &receiver.url("/hook"), &["*"], |_| {}).await;
+    engine.streams.create_movers_group().await.expect("a group");
+    let mut connection = redis.connect().await;
+    add(&mut connection, &[("tenant", b"acme"), ("type", b"a.b"), ("data", b"1")]).await;
+    let mut door = engine.streams.front_door(std::time::Duration::from_secs(1)).await.expect("a reader");
+    let read = door.read(None, 10).await.expect("entries");
+    let mut command = redis::cmd("XDEL");
+    command.arg("posthaste:in").arg(read[0].id.to_string()).exec_async(&mut connection).await.expect("a deletion");
+    add(&mut connection, &[("tenant", b"acme"), ("type", b"a.b"), ("data", b"2")]).await;
+    for role in [Role::Dispatcher, Role::Sender, Role::Sources] {
+        engine.run(role);
+    }
+    receiver.wait_for(|received| received.len() == 1, PATIENCE).await;
+    wait_until("nothing is pending", async || door.read(Some(StreamId::ZERO), 10).await.expect("entries").is_empty())
+        .await;
+    engine.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_gate_keeps_all_at_the_front_door_and_buries_nothing_twice() {
+    let redis = TestRedis::start().await;
+    let mut engine = Engine::idle(&redis, &[]).await;
+    let shard = engine.streams.shard_of("acme");
+    engine.streams.set_gate(shard, true).await.expect("a closed gate");
+    let mut connection = redis.connect().await;
+    add(&mut connection, &[("tenant", b"no tenant"), ("type", b"a.b"), ("data", b"1")]).await;
+    add(&mut connection, &[("tenant", b"acme"), ("type", b"a.b"), ("data", b"1")]).await;
+    engine.run(Role::Sources);
+    wait_until("the mover has tried several times", async || {
+        let mut command = redis::cmd("XPENDING");
+        command.arg("posthaste:in").arg("movers").arg("-").arg("+").arg(1);
+        let pending: Vec<(String, String, u64, u64)> = command.query_async(&mut connection).await.unwrap_or_default();
+        pending.first().is_some_and(|(.., times_read)| *times_read >= 3)
+    })
+    .await;
+    engine.streams.set_gate(shard, false).await.expect("an open gate");
+    wait_until("the front door is empty", async || engine.streams.front_door_length().await.expect("a length") == 0)
+        .await;
+    assert_eq!(bad_entries(&engine, None).await.len(), 1);
+    engine.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_comes_into_being_here_only_where_it_may() {
+    let redis = TestRedis::start().await;
+    let mut engine = Engine::idle(&redis, &[("POSTHASTE_API__AUTO_CREATE_TENANTS", "false")]).await;
+    let mut connection = redis.connect().await;
+    add(&mut connection, &[("tenant", b"acme"), ("type", b"a.b"), ("data", b"1")]).await;
+    engine.run(Role::Sources);
+    wait_until("a dead letter", async || bad_entries(&engine, None).await.len() == 1).await;
+    let error = &bad_entries(&engine, None).await[0].error;
+    assert!(error.contains("auto_create_tenants"), "{error}");
+    assert!(engine.streams.tenant("acme").await.expect("an answer").is_none());
+    engine.stop_all().await;
+}

@@ -1,10 +1,14 @@
 //! Upkeep of the shards that this process leads: trimming, retention, the memory gate, the audit, and the figures.
 //!
-//! All of it is in small steps, so that no call holds Redis up, and none of it is needed for a delivery to go out.
+//! All of it is in small steps, so that no call holds Redis up, and none of it is needed for a delivery to go out. What
+//! fails for one shard or webhook is done without: the others are kept in order all the same.
+
+mod audit;
+mod gate;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use crate::{
     backoff::Backoff,
@@ -15,21 +19,15 @@ use crate::{
     },
     metrics,
     shutdown::Shutdown,
-    streams::{Result, ShardFigures, ShardId, Streams},
+    streams::{Error, Result, ShardFigures, ShardId, Streams},
 };
 
-/// How often the memory of Redis is looked at.
-const GATE_EVERY: Duration = Duration::from_secs(1);
-/// Parts of `maxmemory`, in percent, at which publishing is refused, and allowed again.
-const CLOSE_ABOVE_PERCENT: u64 = 80;
-const OPEN_BELOW_PERCENT: u64 = 70;
-/// How often all of a shard is audited again.
-const AUDIT_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
-/// Subscriptions audited in a turn, and steps of one kind taken for a shard in a turn.
-const AUDITS_A_TURN: isize = 200;
-const STEPS_A_TURN: usize = 50;
-/// Entries trimmed in a turn because there are too many bytes.
-const ENTRIES_A_TURN: u64 = 1_000;
+/// Steps of one kind taken for a shard in a round; where that was not enough, the next round comes at once.
+const STEPS_A_ROUND: usize = 50;
+/// Time between two rounds while there is more to do: Redis has others to serve.
+const AT_ONCE: Duration = Duration::from_millis(10);
+/// Subscriptions of one kind looked at for a shard in a round; the next round looks at the next ones.
+const LOOKED_AT_A_ROUND: usize = 200;
 
 /// What is kept, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -47,11 +45,12 @@ pub struct Settings {
 
 /// Keeps the shards that are led in order until it is told to stop.
 pub async fn run(streams: Streams, settings: Settings, led: watch::Receiver<Arc<[ShardId]>>, shutdown: Shutdown) {
-    let janitor = Janitor { streams: streams.clone(), settings, led: led.clone(), audits: HashMap::new() };
+    let janitor = Janitor { streams: streams.clone(), settings, led: led.clone(), looked_at: HashMap::new() };
     tokio::select! {
         () = shutdown.stopping() => {}
         () = janitor.run() => {}
-        () = keep_gate(streams, led) => {}
+        () = gate::keep(streams.clone(), led.clone()) => {}
+        () = audit::run(streams, led) => {}
     }
 }
 
@@ -59,15 +58,40 @@ struct Janitor {
     streams: Streams,
     settings: Settings,
     led: watch::Receiver<Arc<[ShardId]>>,
-    audits: HashMap<ShardId, Audit>,
+    looked_at: HashMap<ShardId, LookedAt>,
 }
 
-/// How far the audit of a shard is.
-struct Audit {
-    next_rank: isize,
-    references: String,
-    /// When the next one starts, once this one is done.
-    resumes: Option<Instant>,
+/// How many subscriptions of a shard were looked at, from the first on; all have their turn before any has its next.
+#[derive(Debug, Clone, Copy, Default)]
+struct LookedAt {
+    deleted: usize,
+    behind: usize,
+}
+
+/// What failed meanwhile.
+#[derive(Default)]
+struct Failures(Option<Error>);
+
+impl Failures {
+    /// Keeps the first failure; gives back what did not fail.
+    fn note<T>(&mut self, result: Result<T>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.0.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    /// Redis is away: the rest would fail as well, each after its time limit.
+    fn is_cut_off(&self) -> bool {
+        matches!(self.0, Some(Error::Unavailable(_)))
+    }
+
+    fn first(self) -> Option<Error> {
+        self.0
+    }
 }
 
 impl Janitor {
@@ -75,32 +99,54 @@ impl Janitor {
         let mut backoff = Backoff::new("upkeep");
         loop {
             let led = self.led.borrow().clone();
-            self.audits.retain(|shard, _| led.contains(shard));
-            match self.round(&led).await {
-                Ok(()) => {
-                    backoff.recovered();
-                    tokio::time::sleep(self.settings.every).await;
+            self.looked_at.retain(|shard, _| led.contains(shard));
+            let mut failures = Failures::default();
+            let is_more = self.round(&led, &mut failures).await;
+            match failures.first() {
+                None => backoff.recovered(),
+                Some(error) => {
+                    backoff.pause(&error).await;
+                    if error.is_passing() {
+                        continue;
+                    }
                 }
-                Err(error) => backoff.pause(&error).await,
             }
+            tokio::time::sleep(if is_more { AT_ONCE } else { self.settings.every }).await;
         }
     }
 
-    async fn round(&mut self, led: &[ShardId]) -> Result<()> {
-        let now_ms = self.streams.now_ms().await?;
-        let excess = self.excess(led).await?;
-        // What frees memory comes first: what takes some is refused while Redis is full.
+    /// Does a part of everything; `true` where some of it was more than a round does.
+    async fn round(&mut self, led: &[ShardId], failures: &mut Failures) -> bool {
+        let Some(now_ms) = failures.note(self.streams.now_ms().await) else { return false };
+        let excess = failures.note(self.excess(led).await).unwrap_or_default();
+        let mut is_more = false;
         for shard in led.iter().copied() {
-            self.trim_events(shard, now_ms, excess.events).await?;
-            self.trim_attempts(shard, now_ms, excess.attempts).await?;
-            self.retire(shard, now_ms).await?;
-            self.purge_deleted(shard, now_ms).await?;
-            self.drop_outdated(shard, now_ms).await?;
-            self.audit(shard).await?;
-            self.streams.keep_status_for(shard, self.settings.attempts).await?;
+            // What frees memory comes first: what takes some is refused while Redis is full.
+            is_more |= failures.note(self.trim_events(shard, now_ms).await).unwrap_or(false);
+            is_more |= failures.note(self.trim_attempts(shard, now_ms).await).unwrap_or(false);
+            if excess.events > 0.0 {
+                is_more |= failures.note(self.trim_excess_events(shard, excess.events).await).unwrap_or(false);
+            }
+            if excess.attempts > 0.0 {
+                is_more |= failures.note(self.trim_excess_attempts(shard, excess.attempts).await).unwrap_or(false);
+            }
+            is_more |= failures.note(self.retire(shard, now_ms).await).unwrap_or(false);
+            is_more |= failures.note(self.trim_bad(Some(shard), now_ms).await).unwrap_or(false);
+            let purged = self.purge_deleted(shard, now_ms, failures).await;
+            failures.note(purged);
+            let dropped = self.drop_outdated(shard, now_ms, failures).await;
+            failures.note(dropped);
+            failures.note(self.streams.keep_status_for(shard, self.settings.attempts).await);
+            if failures.is_cut_off() {
+                return false;
+            }
         }
-        self.streams.trim_bad(None, before(now_ms, self.settings.dead_letters)).await?;
-        self.show(led, now_ms).await
+        // One process looks after what belongs to no shard.
+        if led.contains(&0) {
+            is_more |= failures.note(self.trim_bad(None, now_ms).await).unwrap_or(false);
+        }
+        self.show(led, now_ms, failures).await;
+        is_more
     }
 
     /// By how much all shards together exceed what may be kept.
@@ -122,65 +168,103 @@ impl Janitor {
         Ok(excess)
     }
 
-    /// Each shard gives up the same part of what it has.
-    async fn cut_for(&self, shard: ShardId, name: &'static str, part: f64) -> Result<StreamId> {
-        if part == 0.0 {
-            return Ok(StreamId::ZERO);
-        }
-        let length = self.streams.stream_length(shard, name).await?;
-        let entries = ((length as f64 * part).ceil() as u64).min(ENTRIES_A_TURN);
-        Ok(self.streams.place_after(shard, name, entries as usize).await?.unwrap_or(StreamId::ZERO))
-    }
-
-    async fn trim_events(&self, shard: ShardId, now_ms: u64, part: f64) -> Result<()> {
-        let last = before(now_ms, self.settings.events).max(self.cut_for(shard, "events", part).await?);
-        for _ in 0..STEPS_A_TURN {
+    async fn trim_events(&self, shard: ShardId, now_ms: u64) -> Result<bool> {
+        let last = before(now_ms, self.settings.events);
+        for _ in 0..STEPS_A_ROUND {
             if self.streams.trim_events(shard, last).await?.0 == 0 {
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    async fn trim_attempts(&self, shard: ShardId, now_ms: u64, part: f64) -> Result<()> {
-        let first = before(now_ms, self.settings.attempts).max(self.cut_for(shard, "attempts", part).await?);
-        self.streams.trim_attempts(shard, first).await
+    async fn trim_excess_events(&self, shard: ShardId, part: f64) -> Result<bool> {
+        let mut left = part_of(self.streams.stream_length(shard, "events").await?, part);
+        for _ in 0..STEPS_A_ROUND {
+            let trimmed = if left > 0 { self.streams.trim_oldest_events(shard, left).await? } else { 0 };
+            if trimmed == 0 {
+                return Ok(false);
+            }
+            left = left.saturating_sub(trimmed);
+        }
+        Ok(true)
     }
 
-    async fn retire(&self, shard: ShardId, now_ms: u64) -> Result<()> {
+    async fn trim_attempts(&self, shard: ShardId, now_ms: u64) -> Result<bool> {
+        let first = before(now_ms, self.settings.attempts);
+        for _ in 0..STEPS_A_ROUND {
+            if self.streams.trim_attempts(shard, first).await? == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn trim_excess_attempts(&self, shard: ShardId, part: f64) -> Result<bool> {
+        let length = self.streams.stream_length(shard, "attempts").await?;
+        let kept = length - part_of(length, part);
+        for _ in 0..STEPS_A_ROUND {
+            if self.streams.trim_attempts_to(shard, kept).await? == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn retire(&self, shard: ShardId, now_ms: u64) -> Result<bool> {
         let oldest = before(now_ms, self.settings.dead_letters);
-        self.streams.trim_bad(Some(shard), oldest).await?;
-        for _ in 0..STEPS_A_TURN {
+        for _ in 0..STEPS_A_ROUND {
             if !self.streams.retire_dead_letters(shard, oldest).await? {
-                break;
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    async fn trim_bad(&self, shard: Option<ShardId>, now_ms: u64) -> Result<bool> {
+        let oldest = before(now_ms, self.settings.dead_letters);
+        for _ in 0..STEPS_A_ROUND {
+            if self.streams.trim_bad(shard, oldest).await? == 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Goes on with purges that were interrupted, and forgets what was deleted long ago.
-    async fn purge_deleted(&self, shard: ShardId, now_ms: u64) -> Result<()> {
+    async fn purge_deleted(&mut self, shard: ShardId, now_ms: u64, failures: &mut Failures) -> Result<()> {
         let kept_from = before(now_ms, self.settings.attempts).ms;
-        for (subscription, deleted_ms) in self.streams.deleted_subscriptions(shard, STEPS_A_TURN).await? {
-            for _ in 0..STEPS_A_TURN {
-                if self.streams.purge(subscription).await? {
-                    if deleted_ms < kept_from {
-                        self.streams.forget_subscription(subscription).await?;
-                    }
-                    break;
-                }
+        let looked_at = self.looked_at.entry(shard).or_default();
+        let page = self.streams.deleted_subscriptions(shard, looked_at.deleted, LOOKED_AT_A_ROUND).await?;
+        looked_at.deleted = next(looked_at.deleted, page.len());
+        for (subscription, deleted_ms) in page {
+            let is_purged = failures.note(self.purge(subscription).await).unwrap_or(false);
+            if is_purged && deleted_ms < kept_from {
+                failures.note(self.streams.forget_subscription(subscription).await);
             }
         }
         Ok(())
     }
 
+    async fn purge(&self, subscription: SubscriptionId) -> Result<bool> {
+        for _ in 0..STEPS_A_ROUND {
+            if self.streams.purge(subscription).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What waits too long for a subscription that is not active becomes a dead letter; an active one's does so when it fails.
-    async fn drop_outdated(&self, shard: ShardId, now_ms: u64) -> Result<()> {
+    async fn drop_outdated(&mut self, shard: ShardId, now_ms: u64, failures: &mut Failures) -> Result<()> {
         let last = before(now_ms, self.settings.max_age);
-        for subscription in self.streams.subscriptions_behind(shard, last.ms, STEPS_A_TURN).await? {
-            let Some(found) = self.streams.subscription(subscription).await? else { continue };
-            if found.state.status != Status::Active {
-                self.drop_backlog(subscription, last).await?;
+        let looked_at = self.looked_at.entry(shard).or_default();
+        let page = self.streams.subscriptions_behind(shard, last.ms, looked_at.behind, LOOKED_AT_A_ROUND).await?;
+        looked_at.behind = next(looked_at.behind, page.len());
+        for subscription in page {
+            let status = failures.note(self.streams.status_of(subscription).await).flatten();
+            if status.is_some_and(|status| status != Status::Active) {
+                failures.note(self.drop_backlog(subscription, last).await);
             }
         }
         Ok(())
@@ -204,44 +288,10 @@ impl Janitor {
         Ok(())
     }
 
-    /// All of a shard once it is taken over, then again from time to time.
-    async fn audit(&mut self, shard: ShardId) -> Result<()> {
-        let audit = self.audits.entry(shard).or_insert_with(Audit::new);
-        if audit.resumes.is_some_and(|at| at > Instant::now()) {
-            return Ok(());
-        }
-        audit.resumes = None;
-        let page = self.streams.subscriptions_by_rank(shard, audit.next_rank, AUDITS_A_TURN).await?;
-        let mut mended = 0;
-        for (subscription, deleted_ms) in &page {
-            if *deleted_ms == 0 {
-                mended += self.streams.audit(*subscription).await?;
-            }
-        }
-        audit.next_rank += page.len() as isize;
-        if (page.len() as isize) < AUDITS_A_TURN {
-            let (cursor, found) = self.streams.recount(shard, &audit.references).await?;
-            mended += found;
-            audit.references = cursor;
-            if audit.references == "0" {
-                *audit = Audit { resumes: Some(Instant::now() + AUDIT_EVERY), ..Audit::new() };
-            }
-        }
-        if mended > 0 {
-            metrics::mended(mended);
-            tracing::warn!(
-                shard,
-                mended,
-                "the audit found entries amiss and mended them: was Redis killed, or restored?"
-            );
-        }
-        Ok(())
-    }
-
-    async fn show(&self, led: &[ShardId], now_ms: u64) -> Result<()> {
+    async fn show(&self, led: &[ShardId], now_ms: u64, failures: &mut Failures) {
         let mut all = ShardFigures::default();
         for shard in led {
-            let figures = self.streams.figures(*shard, now_ms).await?;
+            let Some(figures) = failures.note(self.streams.figures(*shard, now_ms).await) else { continue };
             all.counts.fresh += figures.counts.fresh;
             all.counts.waiting += figures.counts.waiting;
             all.counts.leased += figures.counts.leased;
@@ -249,25 +299,26 @@ impl Janitor {
             all.undispatched += figures.undispatched;
             all.oldest_ms = all.oldest_ms.into_iter().chain(figures.oldest_ms).min();
         }
+        let at_front_door = match led.contains(&0) {
+            true => failures.note(self.streams.front_door_length().await),
+            false => Some(0),
+        };
         metrics::backlog("log", all.undispatched);
         metrics::backlog("fresh", all.counts.fresh);
         metrics::backlog("waiting", all.counts.waiting);
         metrics::backlog("leased", all.counts.leased);
         metrics::backlog("dead", all.counts.dead);
-        // One process counts what belongs to no shard.
-        if led.contains(&0) {
-            metrics::backlog("front_door", self.streams.front_door_length().await?);
+        if let Some(count) = at_front_door {
+            metrics::backlog("front_door", count);
         }
         let age_ms = all.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
         metrics::oldest_undelivered(Duration::from_millis(age_ms));
-        Ok(())
     }
 }
 
-impl Audit {
-    fn new() -> Self {
-        Self { next_rank: 0, references: "0".to_owned(), resumes: None }
-    }
+/// How many were looked at after a page of `count` more; after the last page it starts anew.
+fn next(looked_at: usize, count: usize) -> usize {
+    if count < LOOKED_AT_A_ROUND { 0 } else { looked_at + count }
 }
 
 /// Parts of what is kept that are too much, from 0 to 1.
@@ -277,49 +328,12 @@ struct Excess {
     attempts: f64,
 }
 
+/// Each shard gives up the same part of what it has.
+fn part_of(length: u64, part: f64) -> u64 {
+    ((length as f64 * part).ceil() as u64).min(length)
+}
+
 /// The first place that is younger than `age`.
 fn before(now_ms: u64, age: Duration) -> StreamId {
     StreamId { ms: now_ms.saturating_sub(age.as_millis() as u64), seq: 0 }
-}
-
-/// Refuses publishing before Redis is full, so that what is accepted can be delivered.
-async fn keep_gate(streams: Streams, mut led: watch::Receiver<Arc<[ShardId]>>) {
-    let mut backoff = Backoff::new("watching the memory of Redis");
-    let mut is_closed = None;
-    loop {
-        let shards = led.borrow_and_update().clone();
-        match turn_gate(&streams, &shards, is_closed).await {
-            Ok(now_closed) => {
-                backoff.recovered();
-                is_closed = Some(now_closed);
-                tokio::select! {
-                    () = tokio::time::sleep(GATE_EVERY) => {}
-                    // The leader before may have left it otherwise.
-                    _ = led.changed() => is_closed = None,
-                }
-            }
-            Err(error) => backoff.pause(&error).await,
-        }
-    }
-}
-
-async fn turn_gate(streams: &Streams, shards: &[ShardId], was_closed: Option<bool>) -> Result<bool> {
-    let (used, most) = streams.memory().await?;
-    let threshold = if was_closed == Some(true) { OPEN_BELOW_PERCENT } else { CLOSE_ABOVE_PERCENT };
-    let is_closed = most > 0 && used.saturating_mul(100) > most.saturating_mul(threshold);
-    if was_closed != Some(is_closed) {
-        for shard in shards {
-            streams.set_gate(*shard, is_closed).await?;
-        }
-        if is_closed {
-            tracing::error!(
-                used,
-                most,
-                "Redis is near its memory limit: publishing is refused until deliveries have drained"
-            );
-        } else if was_closed == Some(true) {
-            tracing::info!(used, most, "Redis has memory again: publishing goes on");
-        }
-    }
-    Ok(is_closed)
 }

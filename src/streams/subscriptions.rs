@@ -115,6 +115,14 @@ impl Streams {
         Ok(self.subscriptions(&[id]).await?.pop().flatten())
     }
 
+    /// Whether a subscription is active, without reading its record; `None` where there is none.
+    pub async fn status_of(&self, id: SubscriptionId) -> Result<Option<Status>> {
+        let mut command = redis::cmd("HGET");
+        command.arg(self.keys().one(id.shard, "rt", id)).arg("st");
+        let letter: Option<String> = self.0.connections.run(&command).await?;
+        Ok(letter.as_deref().and_then(read_status))
+    }
+
     /// Subscriptions of one shard, in the order asked; `None` where there is none.
     pub async fn subscriptions(&self, ids: &[SubscriptionId]) -> Result<Vec<Option<Versioned>>> {
         self.each_subscription(ids).await?.into_iter().collect()
@@ -260,12 +268,7 @@ fn read_tenant(id: String, record: &str) -> Tenant {
 /// `None` for a subscription that is not there, or deleted.
 fn read_state(runtime: &HashMap<String, Value>) -> Option<State> {
     let number = |name| field::<u64>(runtime, name).unwrap_or(0);
-    let status = match field::<String>(runtime, "st")?.as_str() {
-        "a" => Status::Active,
-        "p" => Status::Paused,
-        "x" => Status::Disabled,
-        _ => return None,
-    };
+    let status = read_status(&field::<String>(runtime, "st")?)?;
     Some(State {
         status,
         disabled_reason: field::<String>(runtime, "why").filter(|why| status == Status::Disabled && !why.is_empty()),
@@ -277,6 +280,15 @@ fn read_state(runtime: &HashMap<String, Value>) -> Option<State> {
         leased: number("n2"),
         dead: number("n3"),
     })
+}
+
+fn read_status(letter: &str) -> Option<Status> {
+    match letter {
+        "a" => Some(Status::Active),
+        "p" => Some(Status::Paused),
+        "x" => Some(Status::Disabled),
+        _ => None,
+    }
 }
 
 /// The time between sends that keeps a limit in every window of a minute, though each may start up to

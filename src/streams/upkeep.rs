@@ -2,8 +2,6 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use redis::streams::StreamRangeReply;
-
 use super::{
     LEASE, ShardId, Streams,
     entry::{self, unreadable},
@@ -16,8 +14,10 @@ use crate::domain::{
 };
 
 /// Events and bytes of one trim call.
-const TRIM_EVENTS: usize = 50;
+const TRIM_EVENTS: u64 = 50;
 const TRIM_BYTES: usize = 512 * 1024;
+/// Entries of one trim call where nothing but the entries goes.
+const TRIM_ENTRIES: u64 = 10_000;
 /// Entries of one audit call.
 const AUDIT_PAGE: usize = 200;
 const RECOUNT_PAGE: usize = 20;
@@ -120,27 +120,43 @@ impl Streams {
         self.0.connections.call(&scripts::SET_META, &command).await
     }
 
-    /// Trims the oldest events up to `last`; says how many went, and of how many the body is kept beside the log.
+    /// Trims the oldest events up to `last`, a page; says how many went, and of how many the body is kept beside the log.
     pub async fn trim_events(&self, shard: ShardId, last: StreamId) -> Result<(u64, u64)> {
+        self.trim_log(shard, last, TRIM_EVENTS).await
+    }
+
+    /// Trims the oldest events whatever their age, up to `count` and a page; says how many went.
+    pub async fn trim_oldest_events(&self, shard: ShardId, count: u64) -> Result<u64> {
+        let count = count.min(TRIM_EVENTS);
+        Ok(self.trim_log(shard, StreamId::MAX, count).await?.0)
+    }
+
+    async fn trim_log(&self, shard: ShardId, last: StreamId, count: u64) -> Result<(u64, u64)> {
         let mut command = self.script(&scripts::TRIM, shard);
-        command.arg(last.to_string()).arg(TRIM_EVENTS).arg(TRIM_BYTES);
+        command.arg(last.to_string()).arg(count).arg(TRIM_BYTES);
         self.0.connections.call(&scripts::TRIM, &command).await
     }
 
-    /// Trims entries before `first` of the attempt log and of what could not be read.
-    pub async fn trim_attempts(&self, shard: ShardId, first: StreamId) -> Result<()> {
-        self.trim_plain(&self.keys().of(shard, "attempts"), first).await
+    /// Trims entries of the attempt log before `first`, a page, by whole nodes; says how many went.
+    pub async fn trim_attempts(&self, shard: ShardId, first: StreamId) -> Result<u64> {
+        self.trim_plain(&self.keys().of(shard, "attempts"), "MINID", &first.to_string()).await
     }
 
-    /// Trims entries that could not be read and are older than `first`: of a shard, or of no tenant.
-    pub async fn trim_bad(&self, shard: Option<ShardId>, first: StreamId) -> Result<()> {
+    /// Trims the oldest entries of the attempt log above `kept` of them, a page, by whole nodes; says how many went.
+    pub async fn trim_attempts_to(&self, shard: ShardId, kept: u64) -> Result<u64> {
+        self.trim_plain(&self.keys().of(shard, "attempts"), "MAXLEN", &kept.to_string()).await
+    }
+
+    /// Trims entries that could not be read and are older than `first`, a page: of a shard, or of no tenant. Says how many
+    /// went.
+    pub async fn trim_bad(&self, shard: Option<ShardId>, first: StreamId) -> Result<u64> {
         let key = shard.map_or_else(|| self.keys().global("deadin"), |shard| self.keys().of(shard, "deadev"));
-        self.trim_plain(&key, first).await
+        self.trim_plain(&key, "MINID", &first.to_string()).await
     }
 
-    async fn trim_plain(&self, key: &str, first: StreamId) -> Result<()> {
+    async fn trim_plain(&self, key: &str, by: &str, limit: &str) -> Result<u64> {
         let mut command = redis::cmd("XTRIM");
-        command.arg(key).arg("MINID").arg("~").arg(first.to_string()).arg("LIMIT").arg(10_000);
+        command.arg(key).arg(by).arg("~").arg(limit).arg("LIMIT").arg(TRIM_ENTRIES);
         self.0.connections.run(&command).await
     }
 
@@ -149,14 +165,6 @@ impl Streams {
         let mut command = redis::cmd("MEMORY");
         command.arg("USAGE").arg(self.keys().of(shard, name)).arg("SAMPLES").arg(20);
         Ok(self.0.connections.run::<Option<u64>>(&command).await?.unwrap_or(0))
-    }
-
-    /// The place of the entry that is `index`-th from the start of a stream of this shard.
-    pub async fn place_after(&self, shard: ShardId, name: &str, index: usize) -> Result<Option<StreamId>> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(self.keys().of(shard, name)).arg("-").arg("+").arg("COUNT").arg(index + 1);
-        let reply: StreamRangeReply = self.0.connections.run(&command).await?;
-        reply.ids.get(index).map(entry::place).transpose()
     }
 
     /// Throws away dead letters older than `oldest`, a page of one subscription; `false` when there are none.
@@ -187,8 +195,13 @@ impl Streams {
             .collect()
     }
 
-    /// The deleted subscriptions of a shard with the time of their deletion, up to `count`.
-    pub async fn deleted_subscriptions(&self, shard: ShardId, count: usize) -> Result<Vec<(SubscriptionId, u64)>> {
+    /// The deleted subscriptions of a shard with the time of their deletion, oldest first: up to `count` after `skipped`.
+    pub async fn deleted_subscriptions(
+        &self,
+        shard: ShardId,
+        skipped: usize,
+        count: usize,
+    ) -> Result<Vec<(SubscriptionId, u64)>> {
         let mut command = redis::cmd("ZRANGEBYSCORE");
         command
             .arg(self.keys().of(shard, "subs"))
@@ -196,7 +209,7 @@ impl Streams {
             .arg("+inf")
             .arg("WITHSCORES")
             .arg("LIMIT")
-            .arg(0)
+            .arg(skipped)
             .arg(count);
         let found: Vec<(String, f64)> = self.0.connections.run(&command).await?;
         found
@@ -215,16 +228,18 @@ impl Streams {
         self.0.connections.run_all(&pipeline).await
     }
 
-    /// Subscriptions whose oldest delivery was queued before `before_ms`, up to `count`.
+    /// Subscriptions whose oldest delivery was queued before `before_ms`, furthest behind first: up to `count` after
+    /// `skipped`.
     pub async fn subscriptions_behind(
         &self,
         shard: ShardId,
         before_ms: u64,
+        skipped: usize,
         count: usize,
     ) -> Result<Vec<SubscriptionId>> {
         let mut command = redis::cmd("ZRANGEBYSCORE");
         command.arg(self.keys().of(shard, "old")).arg("-inf").arg(format!("({before_ms}"));
-        let ids: Vec<String> = self.0.connections.run(command.arg("LIMIT").arg(0).arg(count)).await?;
+        let ids: Vec<String> = self.0.connections.run(command.arg("LIMIT").arg(skipped).arg(count)).await?;
         ids.iter().map(|id| id.parse().map_err(|_| unreadable("a subscription's id"))).collect()
     }
 

@@ -12,7 +12,7 @@ use posthaste::{
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::support::{
-    engine::{Engine, PATIENCE, quick_retry, wait_until},
+    engine::{Engine, PATIENCE, new_event, quick_retry, wait_until},
     receiver::{Receiver, Reply},
     redis::TestRedis,
 };
@@ -102,6 +102,66 @@ async fn the_log_stays_below_its_bytes_and_keeps_what_is_still_owed() {
     engine.run(Role::Sender);
     receiver.wait_for(|received| received.len() == EVENTS, PATIENCE).await;
     engine.wait_until_drained(webhook).await;
+    engine.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_round_is_followed_by_another_at_once_while_there_is_more_to_trim() {
+    const EVENTS: usize = 3_000;
+    let redis = TestRedis::start().await;
+    let mut engine = Engine::idle(&redis, &[]).await;
+    engine.run(Role::Dispatcher);
+    let shard = engine.streams.shard_of("acme");
+    let one_round = |settings: Settings| Settings { every: LONG, ..settings };
+    let fill = async || {
+        let mut submitted = Vec::new();
+        for _ in 0..EVENTS {
+            submitted.push(engine.publisher.submit(new_event("acme", "a.b", "1")).await.expect("a lane"));
+        }
+        for event in submitted {
+            event.answer().await.expect("an event");
+        }
+        engine.wait_until_dispatched().await;
+    };
+    for settings in
+        [Settings { events: Duration::ZERO, ..keep_all() }, Settings { events_max_bytes: Some(1), ..keep_all() }]
+    {
+        fill().await;
+        let _janitor = Janitor::start(&engine, one_round(settings));
+        wait_until("the log is empty", async || {
+            engine.streams.stream_length(shard, "events").await.expect("a length") == 0
+        })
+        .await;
+    }
+    engine.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_unreadable_somewhere_keeps_nothing_else_from_being_looked_after() {
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    let mut engine = Engine::idle(&redis, &[]).await;
+    let broken = engine.subscribe("acme", &receiver.url("/broken"), &["*"], |_| {}).await;
+    let webhook = engine.subscribe("acme", &receiver.url("/hook"), &["*"], |_| {}).await;
+    for id in [broken, webhook] {
+        assert!(engine.streams.set_active(id, false).await.expect("an answer"));
+    }
+    engine.run(Role::Dispatcher);
+    engine.publish("acme", "a.b", "1").await;
+    engine.wait_until_dispatched().await;
+    engine.stop(Role::Dispatcher).await;
+    let mut connection = redis.connect().await;
+    let mut set = async |key: String| {
+        redis::cmd("SET").arg(key).arg("x").exec_async(&mut connection).await.expect("a key");
+    };
+    set(format!("posthaste:{{s{}}}:sub:{broken}", broken.shard)).await;
+    for shard in engine.streams.shards() {
+        set(format!("posthaste:{{s{shard}}}:attempts")).await;
+    }
+    let _janitor = Janitor::start(&engine, Settings { max_age: SHORT, ..keep_all() });
+    for id in [broken, webhook] {
+        wait_until("a dead letter", async || engine.dead_letters(id).await.len() == 1).await;
+    }
     engine.stop_all().await;
 }
 

@@ -251,6 +251,11 @@ impl Config {
         Ok(())
     }
 
+    /// Whether anybody said where metrics are served, or it is only the default.
+    pub fn metrics_listen_is_set(&self) -> bool {
+        self.origins.contains_key("metrics.listen")
+    }
+
     /// Whether, as `serve` runs it, only this machine can reach the engine and its Redis.
     pub fn is_local(&self) -> bool {
         self.redis.url == RedisUrl::Embedded && self.api.listen.ip().is_loopback() && self.api.public_url.is_none()

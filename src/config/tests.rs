@@ -43,6 +43,17 @@ fn every_setting_of_the_defaults_has_a_comment_above_it() {
 }
 
 #[test]
+fn it_is_known_whether_anybody_said_where_metrics_are_served() {
+    let check = |file: &str, env: &[(&str, &str)], expected: bool| {
+        assert_eq!(load(file, env).unwrap().metrics_listen_is_set(), expected, "{file} {env:?}");
+    };
+    check("", &[], false);
+    check("[metrics]\n", &[], false);
+    check("[metrics]\nlisten = \"127.0.0.1:9464\"", &[], true);
+    check("", &[("POSTHASTE_METRICS__LISTEN", "127.0.0.1:1")], true);
+}
+
+#[test]
 fn the_environment_wins_over_the_file_and_the_file_over_the_defaults() {
     let file = "[redis]\nshards = 4\nprefix = \"mine\"\n[api]\nlisten = \"127.0.0.1:1\"";
     let config =

@@ -65,7 +65,7 @@ impl Role {
 /// What the command line says besides the configuration.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Where `/metrics`, `/healthz` and `/readyz` are served by a role that has no API.
+    /// Where `/metrics`, `/healthz` and `/readyz` are served, instead of where the configuration says.
     pub metrics_listen: Option<SocketAddr>,
     /// Wait for Redis instead of ending.
     pub wait: bool,
@@ -124,14 +124,18 @@ impl Listeners {
             config.check_api()?;
         }
         let api = if role.is(Role::Api) { Some(bind(config, "api.listen", config.api.listen).await?) } else { None };
-        // A process with an API shows its figures there, unless it is told of a place of their own.
-        let metrics = match (options.metrics_listen, &api) {
-            (Some(address), _) => Some(bind(config, "metrics.listen", address).await?),
-            (None, None) => Some(bind(config, "metrics.listen", config.metrics.listen).await?),
-            (None, Some(_)) => None,
+        let metrics = match metrics_address(config, role, options) {
+            Some(address) => Some(bind(config, "metrics.listen", address).await?),
+            None => None,
         };
         Ok(Self { api, metrics })
     }
+}
+
+/// Where a process shows its figures, besides its API if it has one: `serve` nowhere, unless it is told of a place.
+fn metrics_address(config: &Config, role: Role, options: Options) -> Option<SocketAddr> {
+    let is_wanted = role != Role::Serve || config.metrics_listen_is_set();
+    options.metrics_listen.or_else(|| is_wanted.then_some(config.metrics.listen))
 }
 
 async fn bind(config: &Config, setting: &'static str, address: SocketAddr) -> Result<TcpListener, ConfigError> {
@@ -200,6 +204,7 @@ impl Process<'_> {
         if let (Some(listener), Some(admin_key)) = (listeners.api, admin_key) {
             self.greet(&listener, &admin_key);
             self.start_api(listener, &admin_key, &mut tasks, &mut lanes);
+            self.list_as("api", &mut tasks);
         }
         tracing::info!(role = self.role.name(), process = self.name, "ready");
         shutdown::run_until_stopped(tasks, self.shutdown, self.config.shutdown_grace).await
@@ -238,9 +243,13 @@ impl Process<'_> {
             grace: config.shutdown_grace,
         };
         tasks.spawn(done(send::run(self.streams.clone(), post, settings, self.shutdown.clone())));
-        let worker = format!("sender:{}", self.name);
-        tasks.spawn(done(stay_listed(self.streams.clone(), worker, self.shutdown.clone())));
+        self.list_as("sender", tasks);
         Ok(())
+    }
+
+    fn list_as(&self, role: &str, tasks: &mut Tasks) {
+        let worker = format!("{role}:{}", self.name);
+        tasks.spawn(done(stay_listed(self.streams.clone(), worker, self.shutdown.clone())));
     }
 
     fn start_api(&self, listener: TcpListener, admin_key: &AdminKey, tasks: &mut Tasks, lanes: &mut JoinSet<()>) {

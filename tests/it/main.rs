@@ -17,5 +17,6 @@ mod manage;
 mod post;
 mod queue;
 mod replay;
+mod serve;
 mod support;
 mod upkeep;

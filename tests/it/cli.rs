@@ -13,7 +13,7 @@ use posthaste::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
     time::timeout,
 };
@@ -494,4 +494,27 @@ async fn commands_find_the_redis_that_serve_has_started() {
     interrupt(&serve);
     assert_eq!(ended(serve).await.code, Some(0));
     program.run(&["status"]).await.refused(69, "start `posthaste serve` first");
+}
+
+#[tokio::test]
+async fn an_api_shows_its_figures_where_it_is_told_and_is_among_the_workers() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis).with("POSTHASTE_API__LISTEN", "127.0.0.1:0");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let api = program.command(&["api", "--metrics-listen", &free]).spawn().unwrap();
+    wait_until("it is among the workers", async || {
+        let status = program.run(&["status", "--json"]).await;
+        serde_json::from_str::<Value>(&status.stdout).is_ok_and(|status| status["workers"]["api"] == json!(1))
+    })
+    .await;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let mut connection = tokio::net::TcpStream::connect(&free).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {free}\r\nconnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
+    interrupt(&api);
+    assert_eq!(ended(api).await.code, Some(0));
 }

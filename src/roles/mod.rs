@@ -32,8 +32,6 @@ use crate::{
 
 /// Time between two rounds of upkeep.
 const UPKEEP_EVERY: Duration = Duration::from_secs(15);
-/// Connections to one host that are kept while idle.
-const IDLE_A_HOST: usize = 32;
 
 /// What a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,7 +232,8 @@ impl Process<'_> {
             rules: config.address_rules(self.role == Role::Serve),
             response_keep_bytes: config.delivery.response_keep_bytes,
             ca_file: config.targets.ca_file.clone(),
-            max_idle_per_host: IDLE_A_HOST,
+            // As many as there can be at once: with fewer, a busy host's would be closed and made anew all the time.
+            max_idle_per_host: config.delivery.max_in_flight,
         })
         .map_err(|error| config.refuse("targets.ca_file", format_args!("{error:#}")))?;
         let settings = send::Settings {

@@ -1,7 +1,9 @@
-//! Reports what became of deliveries, in batches, until Redis has it.
+//! Reports what became of deliveries, in batches, until Redis has it. The calls of a batch, one a shard, are under way at
+//! once, so that they share a sync of the disk.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::{Instant, timeout_at},
@@ -34,6 +36,14 @@ struct Part {
     slots: Vec<OwnedSemaphorePermit>,
 }
 
+impl Part {
+    fn push(&mut self, report: Report) {
+        self.settled.push(report.settled);
+        self.ages.push(report.end_to_end);
+        self.slots.push(report.slot);
+    }
+}
+
 /// Takes reports until every sender of them is gone.
 pub struct Settler {
     pub streams: Streams,
@@ -46,43 +56,48 @@ impl Settler {
     pub async fn run(mut self) {
         let mut backoff = Backoff::new("settling deliveries");
         while let Some(first) = self.reports.recv().await {
-            let batch = self.collect(first).await;
-            let mut by_shard: HashMap<ShardId, Part> = HashMap::new();
-            for report in batch {
-                let part = by_shard.entry(report.settled.lease.subscription.shard).or_default();
-                part.settled.push(report.settled);
-                part.ages.push(report.end_to_end);
-                part.slots.push(report.slot);
-            }
-            for (shard, part) in by_shard {
-                let answer = self.settle(shard, &part.settled, &mut backoff).await;
-                self.account(shard, &part, &answer);
-            }
+            let parts = self.collect(first).await;
+            self.settle(parts, &mut backoff).await;
         }
     }
 
-    /// As many as one call takes. It lingers only while others are under way: a lone result goes at once.
-    async fn collect(&mut self, first: Report) -> Vec<Report> {
+    /// As many as one call a shard takes. It lingers only while others are under way: a lone result goes at once.
+    async fn collect(&mut self, first: Report) -> HashMap<ShardId, Part> {
         let deadline = Instant::now() + LINGER;
-        let mut batch = vec![first];
-        while batch.len() < SETTLE_AT_MOST && self.held.count() > batch.len() {
+        let (mut parts, mut next, mut count) = (HashMap::new(), first, 0);
+        loop {
+            let part: &mut Part = parts.entry(next.settled.lease.subscription.shard).or_default();
+            part.push(next);
+            count += 1;
+            if part.settled.len() == SETTLE_AT_MOST || self.held.count() <= count {
+                return parts;
+            }
             match timeout_at(deadline, self.reports.recv()).await {
-                Ok(Some(report)) => batch.push(report),
-                Ok(None) | Err(_) => break,
+                Ok(Some(report)) => next = report,
+                Ok(None) | Err(_) => return parts,
             }
         }
-        batch
     }
 
-    /// Repeats until it is done: a repeat of what was done changes nothing.
-    async fn settle(&self, shard: ShardId, settled: &[Settled], backoff: &mut Backoff) -> SettleAnswer {
+    /// Repeats until all is done: a repeat of what was done changes nothing.
+    async fn settle(&self, mut parts: HashMap<ShardId, Part>, backoff: &mut Backoff) {
         loop {
-            match self.streams.settle(shard, settled).await {
-                Ok(answer) => {
-                    backoff.recovered();
-                    return answer;
+            let calls =
+                parts.iter().map(async |(shard, part)| (*shard, self.streams.settle(*shard, &part.settled).await));
+            let mut failure = None;
+            for (shard, answer) in join_all(calls).await {
+                match answer {
+                    Ok(answer) => {
+                        if let Some(part) = parts.remove(&shard) {
+                            self.account(shard, &part, &answer);
+                        }
+                    }
+                    Err(error) => failure = Some(error),
                 }
-                Err(error) => backoff.pause(&error).await,
+            }
+            match failure {
+                Some(error) => backoff.pause(&error).await,
+                None => return backoff.recovered(),
             }
         }
     }

@@ -14,7 +14,7 @@ help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
 
 run: redis ## Build, and run everything on a private Redis with its data in ./data
-	@exec cargo run --locked --quiet -- serve
+	@exec cargo run --locked -- serve
 
 test: redis fmt clippy doc tests ## Everything that must hold before a change is merged
 

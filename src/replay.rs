@@ -17,6 +17,9 @@ use crate::{
     streams::{Job, JobState, LogEntry, Queued, REPLAY_AT_MOST, Result, ShardId, Streams},
 };
 
+/// Events read at once: each may be as large as `delivery.max_payload_bytes` allows, so fewer than one call could queue.
+const EVENTS_A_PAGE: usize = 50;
+const _: () = assert!(EVENTS_A_PAGE <= REPLAY_AT_MOST);
 /// How often replays are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a replay waits while the backlog is full, or an event is still to be dispatched.
@@ -116,7 +119,7 @@ async fn step(streams: &Streams, job: &Job) -> Result<Queued> {
     let Some(subscription) = streams.subscription(job.subscription).await? else {
         return streams.replay(job, job.cursor, true, &[]).await;
     };
-    let page_size = job.rate.map_or(REPLAY_AT_MOST, |rate| (rate as usize).clamp(1, REPLAY_AT_MOST));
+    let page_size = job.rate.map_or(EVENTS_A_PAGE, |rate| (rate as usize).clamp(1, EVENTS_A_PAGE));
     let page = streams.log_page(shard, job.cursor, job.until, page_size).await?;
     let pattern: Option<Pattern> = job.pattern.as_deref().and_then(|pattern| pattern.parse().ok());
     let wanted: Vec<StreamId> = page

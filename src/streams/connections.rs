@@ -13,8 +13,8 @@ use std::{
 
 use bb8_redis::bb8;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, PushInfo, RedisError, ServerErrorKind,
-    aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, PushInfo, RedisError,
+    ServerErrorKind, aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
 use tokio::sync::mpsc;
 
@@ -88,7 +88,9 @@ impl Connections {
     /// # Errors
     /// When the URL is not one of Redis'.
     pub fn new(url: &str) -> Result<Self> {
-        let connector = Connector { client: Client::open(url)? };
+        // Commands are small and answered one by one: waiting to fill a packet only delays them.
+        let info = url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let connector = Connector { client: Client::open(info)? };
         let pool = bb8::Pool::builder()
             .max_size(SHARED_CONNECTIONS)
             .connection_timeout(CONNECT_TIMEOUT * 2)

@@ -92,6 +92,8 @@ pub struct Api {
     #[serde(deserialize_with = "values::public_url")]
     pub public_url: Option<Url>,
     pub auto_create_tenants: bool,
+    #[serde(deserialize_with = "values::between::<1, 100_000_000, _, _>")]
+    pub rate_limit_per_minute: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]

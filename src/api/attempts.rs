@@ -6,32 +6,36 @@ use super::{
     Api,
     auth::Tenant,
     error::Problem,
-    extract::{Id, Query},
+    extract::Id,
     json::{AttemptJson, Page},
+    params::{AttemptParams, Params, place},
 };
-use crate::{
-    domain::id::{EventId, StreamId},
-    streams::AttemptFilter,
-};
+use crate::streams::AttemptFilter;
 
+/// List a webhook's attempts, newest first
+///
+/// Also of a deleted one, until they have aged.
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/{webhook_id}/logs", tag = "Logs and statistics",
+    params(("webhook_id" = String, Path), AttemptParams),
+    responses((status = 200, description = "A page of attempts", body = Page<AttemptJson>)),
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     Id(id): Id,
-    mut query: Query,
+    Params(params): Params<AttemptParams>,
 ) -> Result<Answer<Page<AttemptJson>>, Problem> {
     let filter = AttemptFilter {
-        is_success: query.take("status").map(|status| is_success(&status)).transpose()?,
-        event_type: query.take("type"),
-        since_ms: query.moment("since")?,
-        until_ms: query.moment("until")?,
+        is_success: params.status.map(|status| is_success(&status)).transpose()?,
+        event_type: params.event_type,
+        since_ms: params.since.map(|moment| moment.0),
+        until_ms: params.until.map(|moment| moment.0),
     };
-    let event: Option<EventId> = query.parsed("event_id", "must be an event's id (`evt_…`)")?;
-    let (limit, before) = (query.limit()?, query.cursor::<StreamId>()?);
-    query.finish()?;
-    let page = match event {
+    let (limit, before) = (params.limit.0, place(params.cursor.as_deref())?);
+    let page = match params.event_id {
         None => api.manager.attempts(&tenant, &id, &filter, before, limit).await?,
-        Some(event) => api.manager.attempts_for_event(&tenant, &id, event, &filter, before, limit).await?,
+        Some(event) => api.manager.attempts_for_event(&tenant, &id, event.0, &filter, before, limit).await?,
     };
     Ok(Answer(Page {
         data: page.attempts.iter().map(|(id, attempt)| AttemptJson::of(*id, attempt)).collect(),

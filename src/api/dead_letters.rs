@@ -1,16 +1,20 @@
 //! `/api/v1/dead-letters`.
 
+use std::time::Duration;
+
 use axum::{Json as Answer, extract::State};
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     Api,
-    auth::Tenant,
+    auth::{SeesStrays, Tenant},
     error::Problem,
-    extract::{Id, OptionalJson, Query, moment},
+    extract::{Id, OptionalJson},
     input::ReplayBody,
     json::{DeadLetterJson, Page},
+    params::{DeadLetterParams, Params, moment, place},
 };
 use crate::{
     domain::outcome::Reason,
@@ -19,53 +23,87 @@ use crate::{
 
 /// Ids that one request may name.
 const IDS_AT_MOST: usize = 1_000;
+/// How long one request may send dead letters: well below the time at which clients and proxies give up.
+const REPLAY_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a replay did, or would do.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Replayed {
     count: u64,
     dry_run: bool,
+    /// There was no time for all.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    has_more: bool,
 }
 
+/// List dead letters, newest first
+#[utoipa::path(
+    get, path = "/api/v1/dead-letters", tag = "Dead letters", params(DeadLetterParams),
+    responses((status = 200, description = "A page of dead letters", body = Page<DeadLetterJson>)),
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
-    mut query: Query,
+    SeesStrays(with_strays): SeesStrays,
+    Params(params): Params<DeadLetterParams>,
 ) -> Result<Answer<Page<DeadLetterJson>>, Problem> {
     let filter = DeadLetterFilter {
-        webhook: query.parsed("webhook_id", "must be a webhook's id (`wh_…`)")?,
-        event_type: query.take("type"),
-        since_ms: query.moment("since")?,
-        until_ms: query.moment("until")?,
-        reason: query.take("reason").map(|name| reason(&name)).transpose()?,
+        webhook: params.webhook_id.map(|id| id.0),
+        event_type: params.event_type,
+        since_ms: params.since.map(|moment| moment.0),
+        until_ms: params.until.map(|moment| moment.0),
+        reason: params.reason.map(|name| reason(&name)).transpose()?,
         ids: Vec::new(),
+        with_strays,
     };
-    let (limit, cursor) = (query.limit()?, query.cursor()?);
-    query.finish()?;
-    let page = api.manager.dead_letters(&tenant, &filter, cursor, limit).await?;
+    let cursor = place(params.cursor.as_deref())?;
+    let page = api.manager.dead_letters(&tenant, &filter, cursor, params.limit.0).await?;
     Ok(Answer(Page {
         data: page.data.iter().map(DeadLetterJson::of).collect(),
         next_cursor: page.next.map(|next| next.to_string()),
     }))
 }
 
+/// Show a dead letter
+#[utoipa::path(
+    get, path = "/api/v1/dead-letters/{dead_letter_id}", tag = "Dead letters", params(("dead_letter_id" = String, Path)),
+    responses((status = 200, description = "The dead letter", body = DeadLetterJson)),
+)]
 pub(super) async fn show(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
+    SeesStrays(with_strays): SeesStrays,
     Id(id): Id,
 ) -> Result<Answer<DeadLetterJson>, Problem> {
-    let item = api.manager.dead_letter(&tenant, known(&id)?).await?;
+    let item = api.manager.dead_letter(&tenant, known(&id)?, with_strays).await?;
     Ok(Answer(DeadLetterJson::of(&item)))
 }
 
-pub(super) async fn delete(State(api): State<Api>, Tenant(tenant): Tenant, Id(id): Id) -> Result<StatusCode, Problem> {
-    let filter = DeadLetterFilter { ids: vec![known(&id)?], ..Default::default() };
+/// Throw a dead letter away
+#[utoipa::path(
+    delete, path = "/api/v1/dead-letters/{dead_letter_id}", tag = "Dead letters",
+    params(("dead_letter_id" = String, Path)),
+    responses((status = 204, description = "It is gone")),
+)]
+pub(super) async fn delete(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    SeesStrays(with_strays): SeesStrays,
+    Id(id): Id,
+) -> Result<StatusCode, Problem> {
+    let filter = DeadLetterFilter { ids: vec![known(&id)?], with_strays, ..Default::default() };
     match api.manager.purge_dead_letters(&tenant, &filter, |_| ()).await? {
         0 => Err(Problem::not_found("dead letter")),
         _ => Ok(StatusCode::NO_CONTENT),
     }
 }
 
+/// Send a dead letter once more
+#[utoipa::path(
+    post, path = "/api/v1/dead-letters/{dead_letter_id}/replay", tag = "Dead letters",
+    params(("dead_letter_id" = String, Path)),
+    responses((status = 200, description = "It is on its way", body = Replayed)),
+)]
 pub(super) async fn replay_one(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
@@ -74,10 +112,18 @@ pub(super) async fn replay_one(
     let filter = DeadLetterFilter { ids: vec![known(&id)?], ..Default::default() };
     match api.manager.replay_dead_letters(&tenant, &filter, None, |_| ()).await? {
         0 => Err(Problem::not_found("dead letter")),
-        count => Ok(Answer(Replayed { count, dry_run: false })),
+        count => Ok(Answer(Replayed { count, dry_run: false, has_more: false })),
     }
 }
 
+/// Send dead letters once more, oldest first
+///
+/// Up to those that 20 seconds leave time for: `has_more` says that there are others, which the same request sends.
+#[utoipa::path(
+    post, path = "/api/v1/dead-letters/replay", tag = "Dead letters",
+    request_body(content = Option<ReplayBody>, description = "Left out: all"),
+    responses((status = 200, description = "How many", body = Replayed)),
+)]
 pub(super) async fn replay(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
@@ -87,13 +133,17 @@ pub(super) async fn replay(
     if rate == Some(0) {
         return Err(Problem::invalid("rate", "at least 1 a second, or none for no limit"));
     }
-    let Some(filter) = filter(body)? else { return Ok(Answer(Replayed { count: 0, dry_run })) };
-    let count = if dry_run {
-        api.manager.count_replayable(&tenant, &filter).await?
-    } else {
-        api.manager.replay_dead_letters(&tenant, &filter, rate, |_| ()).await?
-    };
-    Ok(Answer(Replayed { count, dry_run }))
+    let Some(filter) = filter(body)? else { return Ok(Answer(Replayed { count: 0, dry_run, has_more: false })) };
+    if dry_run {
+        let count = api.manager.count_replayable(&tenant, &filter).await?;
+        return Ok(Answer(Replayed { count, dry_run, has_more: false }));
+    }
+    let mut sent = 0;
+    let replaying = api.manager.replay_dead_letters(&tenant, &filter, rate, |count| sent = count);
+    match tokio::time::timeout(REPLAY_WITHIN, replaying).await {
+        Ok(count) => Ok(Answer(Replayed { count: count?, dry_run, has_more: false })),
+        Err(_) => Ok(Answer(Replayed { count: sent, dry_run, has_more: true })),
+    }
 }
 
 /// `None` for an empty list of ids, which leaves nothing.
@@ -113,6 +163,7 @@ fn filter(body: ReplayBody) -> Result<Option<DeadLetterFilter>, Problem> {
         until_ms: body.until.map(|text| moment("until", &text)).transpose()?,
         reason: body.reason.map(|name| reason(&name)).transpose()?,
         ids: ids.unwrap_or_default(),
+        with_strays: false,
     }))
 }
 

@@ -6,9 +6,12 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 
-use super::json::ProblemJson;
+use super::{json::ProblemJson, rate::Allowance};
 use crate::{
-    domain::Invalid,
+    domain::{
+        Invalid,
+        access::{Access, KeyRole},
+    },
     manage::ManageError,
     metrics,
     publish::PublishError,
@@ -18,6 +21,7 @@ use crate::{
 /// Seconds after which a client may try again.
 const WHEN_FULL: u32 = 5;
 const WHEN_AWAY: u32 = 2;
+const WHEN_OVERLOADED: u32 = 1;
 
 /// Why a request was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,13 +31,15 @@ pub struct Problem {
     pub code: &'static str,
     pub detail: String,
     pub field: Option<String>,
+    /// The thing that is there already.
+    pub id: Option<String>,
     /// When to try again, if it may pass.
     pub retry_after_seconds: Option<u32>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), field: None, retry_after_seconds: None }
+        Self { status, code, detail: detail.into(), field: None, id: None, retry_after_seconds: None }
     }
 
     pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
@@ -48,9 +54,53 @@ impl Problem {
     }
 
     pub fn unauthorized() -> Self {
-        let detail =
-            "give the admin key: `Authorization: Bearer <key>` (api.admin_key; `serve` prints the one it made)";
+        let detail = "give a key: `Authorization: Bearer <key>` (`posthaste key create` makes one; the admin key is \
+                      api.admin_key, or the one that `serve` made and prints)";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    pub fn forbidden_role(role: KeyRole, access: Access) -> Self {
+        let detail = format!("a key of the role `{}` may not do this; these may: {}", role.name(), access.roles());
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    pub fn forbidden_tenant() -> Self {
+        let detail = "tenant: this key is for one tenant only: leave X-Tenant and ?tenant= out";
+        Self { field: Some("tenant".to_owned()), ..Self::new(StatusCode::FORBIDDEN, "forbidden", detail) }
+    }
+
+    pub(super) fn rate_limited(allowance: &Allowance) -> Self {
+        let (limit, seconds) = (allowance.limit(), allowance.reset_seconds());
+        let detail = format!("more than {limit} requests in this minute: go on in {seconds} s");
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail);
+        Self { retry_after_seconds: Some(seconds as u32), ..problem }
+    }
+
+    pub fn overloaded() -> Self {
+        let detail = "more requests are under way than can be served at once: try again";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", detail);
+        Self { retry_after_seconds: Some(WHEN_OVERLOADED), ..problem }
+    }
+
+    pub fn request_timeout() -> Self {
+        let detail = "this took too long and was broken off: ask for less at once, or try again";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", detail);
+        Self { retry_after_seconds: Some(WHEN_AWAY), ..problem }
+    }
+
+    /// The same idempotency key came before, with another request.
+    pub fn idempotency_conflict(field: &str) -> Self {
+        let detail = format!("{field}: the same key came before with another request: use a new key");
+        let problem = Self::new(StatusCode::CONFLICT, "idempotency_conflict", detail);
+        Self { field: Some(field.to_owned()), ..problem }
+    }
+
+    /// The same request is under way.
+    pub fn in_progress() -> Self {
+        let detail = "Idempotency-Key: the request that came first with this key is still under way: try again";
+        let problem = Self::new(StatusCode::CONFLICT, "in_progress", detail);
+        let field = Some("Idempotency-Key".to_owned());
+        Self { field, retry_after_seconds: Some(WHEN_OVERLOADED), ..problem }
     }
 
     pub fn forbidden_host() -> Self {
@@ -82,7 +132,7 @@ impl Problem {
     }
 
     /// Something that nobody outside can mend. It is logged here, and only its code is told.
-    fn internal(error: &dyn std::error::Error) -> Self {
+    pub fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "a request failed");
         let detail = "an internal error; the log says more under this answer's X-Request-Id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
@@ -96,6 +146,7 @@ impl Problem {
             code: self.code,
             detail: self.detail.clone(),
             field: self.field.clone(),
+            id: self.id.clone(),
         }
     }
 }
@@ -128,11 +179,7 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Invalid(refusal) => refusal.into(),
-            PublishError::Conflict => {
-                let field = Some("idempotency_key".to_owned());
-                let detail = "idempotency_key: the same key came before with another type or data: use a new key";
-                Self { field, ..Self::new(StatusCode::CONFLICT, "idempotency_conflict", detail) }
-            }
+            PublishError::Conflict => Self::idempotency_conflict("idempotency_key"),
             PublishError::Redis(error) => error.into(),
         }
     }
@@ -144,6 +191,10 @@ impl From<ManageError> for Problem {
             ManageError::Invalid(refusal) => refusal.into(),
             ManageError::NotFound(what) => Self::not_found(what),
             ManageError::AlreadyExists(_) => Self::new(StatusCode::CONFLICT, "already_exists", error.to_string()),
+            ManageError::AlreadyCreated { ref id, .. } => {
+                let problem = Self::new(StatusCode::CONFLICT, "already_created", error.to_string());
+                Self { id: Some(id.clone()), ..problem }
+            }
             ManageError::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
             ManageError::Redis(error) => error.into(),
         }

@@ -8,14 +8,17 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::{
-    Api,
+    Api, BATCH_BYTES,
     auth::Tenant,
     error::Problem,
-    extract::{Id, JSON, Query, media_type, parse, read_body},
+    extract::{Id, JSON, media_type, parse, read_body},
+    idempotency::idempotency_key,
     input::EventBody,
     json::{DeliveryJson, EventJson, Page, ProblemJson},
+    params::{PageParams, Params},
 };
 use crate::{
     domain::id::{DeliveryId, EventId},
@@ -26,18 +29,18 @@ use crate::{
 const ENVELOPE_BYTES: usize = 64 * 1024;
 /// Events of a batch.
 const BATCH_AT_MOST: usize = 1_000;
-/// Bytes of a batch, unless a single event may be larger.
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// Where a single event is published.
+pub(super) const PATH: &str = "/api/v1/events";
 const NDJSON: &str = "application/x-ndjson";
 
 /// An event that is in the log.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Accepted {
     id: String,
 }
 
 /// What became of an event of a batch.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum BatchResult {
     Error(ProblemJson),
@@ -45,11 +48,20 @@ pub(super) enum BatchResult {
     Accepted(Accepted),
 }
 
-#[derive(Serialize)]
+/// One for each event, in their order.
+#[derive(Serialize, ToSchema)]
 pub(super) struct BatchResults {
     data: Vec<BatchResult>,
 }
 
+/// Publish an event
+///
+/// The answer means that it is in the log. Within 24 hours the same idempotency key, in the body or in the header
+/// `Idempotency-Key`, is the same event.
+#[utoipa::path(
+    post, path = "/api/v1/events", tag = "Events", request_body = EventBody,
+    responses((status = 202, description = "It is in the log", body = Accepted)),
+)]
 pub(super) async fn publish(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
@@ -59,16 +71,23 @@ pub(super) async fn publish(
     if media_type(&parts.headers) != JSON {
         return Err(Problem::unsupported_media_type(JSON));
     }
-    let body = read_body(body, &parts.headers, api.max_payload_bytes + ENVELOPE_BYTES).await?;
+    let key = idempotency_key(&parts.headers)?;
+    let body = read_body(&api, body, &parts.headers, api.settings.max_payload_bytes + ENVELOPE_BYTES).await?;
     api.manager.ensure_tenant(&tenant).await?;
-    let id = answer(submit(&api, &tenant, &body).await).await?;
+    let id = answer(submit(&api, &tenant, &body, key).await).await?;
     Ok((StatusCode::ACCEPTED, Answer(Accepted { id: id.to_string() })))
 }
 
 /// Takes an event to publish it; those of a tenant come into the log in the order in which they are taken.
-async fn submit(api: &Api, tenant: &str, body: &[u8]) -> Result<Submitted, Problem> {
-    let event = parse::<EventBody>(body)?.into_event(tenant.to_owned())?;
-    check_size(event.data.len(), api.max_payload_bytes)?;
+async fn submit(api: &Api, tenant: &str, body: &[u8], key: Option<String>) -> Result<Submitted, Problem> {
+    let mut event = parse::<EventBody>(body)?.into_event(tenant.to_owned())?;
+    if let (Some(header), Some(field)) = (&key, &event.idempotency_key)
+        && header != field
+    {
+        return Err(Problem::invalid("idempotency_key", "the header Idempotency-Key says another: give one"));
+    }
+    event.idempotency_key = event.idempotency_key.or(key);
+    check_size(event.data.len(), api.settings.max_payload_bytes)?;
     Ok(api.publisher.submit(event).await?)
 }
 
@@ -85,6 +104,16 @@ fn check_size(bytes: usize, most: usize) -> Result<(), Problem> {
     Err(Problem { field: Some("data".to_owned()), ..Problem::too_large(detail) })
 }
 
+/// Publish many events
+///
+/// A JSON array, or NDJSON with a line for each. A bad one does not sink the rest.
+#[utoipa::path(
+    post, path = "/api/v1/events/batch", tag = "Events",
+    request_body(description = "Up to 1,000 events", content(
+        (Vec<EventBody> = "application/json"), (String = "application/x-ndjson"),
+    )),
+    responses((status = 202, description = "What became of each, in their order", body = BatchResults)),
+)]
 pub(super) async fn publish_batch(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
@@ -95,8 +124,7 @@ pub(super) async fn publish_batch(
     if kind != JSON && kind != NDJSON {
         return Err(Problem::unsupported_media_type("application/json, or application/x-ndjson"));
     }
-    let limit = BATCH_BYTES.max(api.max_payload_bytes + ENVELOPE_BYTES);
-    let body = read_body(body, &parts.headers, limit).await?;
+    let body = read_body(&api, body, &parts.headers, BATCH_BYTES).await?;
     let items = if kind == JSON { array_items(&body)? } else { lines(&body) };
     if items.len() > BATCH_AT_MOST {
         let count = items.len();
@@ -105,7 +133,7 @@ pub(super) async fn publish_batch(
     api.manager.ensure_tenant(&tenant).await?;
     let mut submitted = Vec::with_capacity(items.len());
     for item in items {
-        submitted.push(submit(&api, &tenant, item).await);
+        submitted.push(submit(&api, &tenant, item, None).await);
     }
     let results = join_all(submitted.into_iter().map(answer)).await;
     // Nothing was taken, and the same may be sent again: better said once than a thousand times.
@@ -132,6 +160,11 @@ fn lines(body: &[u8]) -> Vec<&[u8]> {
     body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
 }
 
+/// Show an event
+#[utoipa::path(
+    get, path = "/api/v1/events/{event_id}", tag = "Events", params(("event_id" = String, Path)),
+    responses((status = 200, description = "The event", body = EventJson)),
+)]
 pub(super) async fn show(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
@@ -140,14 +173,20 @@ pub(super) async fn show(
     Ok(Answer(EventJson::of(&api.manager.event(&tenant, &id).await?)))
 }
 
+/// Show where an event's deliveries stand
+///
+/// Of an event for more than 1,000 webhooks only those to which something has happened.
+#[utoipa::path(
+    get, path = "/api/v1/events/{event_id}/deliveries", tag = "Events", params(("event_id" = String, Path), PageParams),
+    responses((status = 200, description = "A page of deliveries, by webhook", body = Page<DeliveryJson>)),
+)]
 pub(super) async fn deliveries(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     Id(id): Id,
-    mut query: Query,
+    Params(page): Params<PageParams>,
 ) -> Result<Answer<Page<DeliveryJson>>, Problem> {
-    let (limit, after) = (query.limit()?, query.cursor::<DeliveryId>()?);
-    query.finish()?;
+    let (limit, after) = page.parts::<DeliveryId>()?;
     let (event, mut found) = api.manager.deliveries(&tenant, &id).await?;
     found.retain(|delivery| after.is_none_or(|after| delivery.id > after));
     let is_more = found.len() > limit;

@@ -1,6 +1,6 @@
-//! Reading requests: bodies with limits, queries and ids; every refusal is a [`Problem`].
+//! Reading requests: bodies with limits, and ids; every refusal is a [`Problem`].
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     RequestPartsExt,
@@ -11,19 +11,17 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use http::{HeaderMap, header, request::Parts};
 use serde::de::DeserializeOwned;
-use url::form_urlencoded;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Api, error::Problem};
-use crate::{domain::time::parse_moment, manage::now_ms};
+use crate::manage::Seed;
 
 /// Bytes of a body that holds no event.
 const BODY_BYTES: usize = 256 * 1024;
+/// What the bodies of all requests under way may take up together.
+const ROOM_KIB: usize = 256 * 1024;
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
-/// Items of a page.
-const LIMIT: std::ops::RangeInclusive<usize> = 1..=250;
-const LIMIT_UNSAID: usize = 50;
-
 pub(super) const JSON: &str = "application/json";
 
 /// Parses JSON; the whole of it, and no field that is not known.
@@ -47,14 +45,29 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// The whole body, up to `limit` bytes.
-pub(super) async fn read_body(body: Body, headers: &HeaderMap, limit: usize) -> Result<Bytes, Problem> {
+/// A body that was read whole; with its value goes the memory that it was granted.
+pub(super) struct Taken {
+    pub bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl std::ops::Deref for Taken {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// The whole body, up to `limit` bytes. It waits while bodies of others take up all that bodies may.
+pub(super) async fn read_body(api: &Api, body: Body, headers: &HeaderMap, limit: usize) -> Result<Taken, Problem> {
     let too_large = || Problem::too_large(format!("the body is larger than the {limit} bytes that are allowed here"));
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
     let read = async {
+        let room = api.room.take(length.unwrap_or(limit)).await?;
         let (mut stream, mut read) = (body.into_data_stream(), BytesMut::new());
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|_| Problem::bad_request("broken_body", "the body broke off before its end"))?;
@@ -63,9 +76,24 @@ pub(super) async fn read_body(body: Body, headers: &HeaderMap, limit: usize) -> 
             }
             read.extend_from_slice(&chunk);
         }
-        Ok(read.freeze())
+        Ok(Taken { bytes: read.freeze(), _room: room })
     };
     tokio::time::timeout(BODY_WITHIN, read).await.map_err(|_| Problem::body_timeout())?
+}
+
+/// Memory for the bodies of all requests together.
+#[derive(Clone)]
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Room {
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM_KIB)))
+    }
+
+    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+        let kib = bytes.div_ceil(1024).clamp(1, ROOM_KIB) as u32;
+        self.0.clone().acquire_many_owned(kib).await.map_err(|_| Problem::overloaded())
+    }
 }
 
 /// A JSON body.
@@ -74,12 +102,12 @@ pub(super) struct Json<T>(pub T);
 impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &Api) -> Result<Self, Problem> {
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
         if media_type(&parts.headers) != JSON {
             return Err(Problem::unsupported_media_type(JSON));
         }
-        parse(&read_body(body, &parts.headers, BODY_BYTES).await?).map(Self)
+        parse(&read_body(api, body, &parts.headers, BODY_BYTES).await?).map(Self)
     }
 }
 
@@ -89,9 +117,9 @@ pub(super) struct OptionalJson<T>(pub T);
 impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJson<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &Api) -> Result<Self, Problem> {
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let body = read_body(body, &parts.headers, BODY_BYTES).await?;
+        let body = read_body(api, body, &parts.headers, BODY_BYTES).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -99,6 +127,17 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJson<T> {
             return Err(Problem::unsupported_media_type(JSON));
         }
         parse(&body).map(Self)
+    }
+}
+
+/// What the id of a new thing is made of: the same in each repeat of a request with an `Idempotency-Key`.
+pub(super) struct NewId(pub Seed);
+
+impl FromRequestParts<Api> for NewId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+        Ok(Self(parts.extensions.get().copied().unwrap_or_else(Seed::draw)))
     }
 }
 
@@ -113,72 +152,10 @@ impl FromRequestParts<Api> for Id {
     }
 }
 
-/// The query's parameters; each is taken once, and what is left at [`Query::finish`] is refused.
-pub(super) struct Query(BTreeMap<String, String>);
-
-impl FromRequestParts<Api> for Query {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
-        Self::parse(parts.uri.query().unwrap_or_default())
-    }
-}
-
-impl Query {
-    fn parse(query: &str) -> Result<Self, Problem> {
-        let mut parameters = BTreeMap::new();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            // That one says whose request it is; see `auth`.
-            if name != "tenant" && parameters.insert(name.to_string(), value.into_owned()).is_some() {
-                return Err(Problem::invalid(name, "is there twice"));
-            }
-        }
-        Ok(Self(parameters))
-    }
-
-    pub fn take(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)
-    }
-
-    pub fn limit(&mut self) -> Result<usize, Problem> {
-        let Some(text) = self.take("limit") else { return Ok(LIMIT_UNSAID) };
-        text.parse().ok().filter(|limit| LIMIT.contains(limit)).ok_or_else(|| {
-            Problem::invalid("limit", format!("{} to {} is allowed, not `{text}`", LIMIT.start(), LIMIT.end()))
-        })
-    }
-
-    pub fn cursor<T: FromStr>(&mut self) -> Result<Option<T>, Problem> {
-        self.parsed("cursor", "must be a `next_cursor` of this list")
-    }
-
-    /// A parameter that is an id or the like; `wanted` completes "cursor: …".
-    pub fn parsed<T: FromStr>(&mut self, name: &'static str, wanted: &str) -> Result<Option<T>, Problem> {
-        self.take(name).map(|text| text.parse().map_err(|_| Problem::invalid(name, wanted))).transpose()
-    }
-
-    /// A moment, as Unix milliseconds.
-    pub fn moment(&mut self, name: &'static str) -> Result<Option<u64>, Problem> {
-        self.take(name).map(|text| moment(name, &text)).transpose()
-    }
-
-    pub fn finish(self) -> Result<(), Problem> {
-        match self.0.into_keys().next() {
-            Some(name) => Err(Problem::invalid(name, "there is no such parameter here")),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A moment as people give it, as Unix milliseconds.
-pub(super) fn moment(field: impl Into<String> + Display, text: &str) -> Result<u64, Problem> {
-    parse_moment(text, now_ms()).ok_or_else(|| {
-        let wanted = "must be RFC 3339 (2026-01-31T12:00:00Z), a date, Unix milliseconds, or an age such as 15m or 7d";
-        Problem::invalid(field, wanted)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -194,26 +171,5 @@ mod tests {
         check("[]", "invalid_json");
         check(r#"{"a":-1}"#, "invalid");
         check(r#"{"a":"x"}"#, "invalid");
-    }
-
-    #[test]
-    fn parameters_are_each_taken_once_and_none_is_passed_over() {
-        let refused = |query: &str| {
-            let read = Query::parse(query).and_then(|mut query| {
-                query.limit()?;
-                query.moment("since")?;
-                query.finish()
-            });
-            read.err().and_then(|problem| problem.field)
-        };
-        let check = |query: &str, field: Option<&str>| assert_eq!(refused(query).as_deref(), field, "{query}");
-        check("", None);
-        check("tenant=acme&limit=250&since=7d", None);
-        check("limit=0", Some("limit"));
-        check("limit=251", Some("limit"));
-        check("limit=x", Some("limit"));
-        check("since=yesterday", Some("since"));
-        check("sicne=7d", Some("sicne"));
-        check("limit=1&limit=2", Some("limit"));
     }
 }

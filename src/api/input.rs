@@ -7,22 +7,37 @@ use serde::{
     de::{self, MapAccess, value::MapAccessDeserializer},
 };
 use serde_json::value::RawValue;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type},
+};
 
 use super::json::RetryJson;
 use crate::{
     domain::{Invalid, event::NewEvent, time::parse_rfc3339},
-    manage::{NewWebhook, RetryInput, WebhookChange},
+    manage::{NewWebhook, RetryInput, Seed, WebhookChange},
 };
 
 /// Body of `POST /api/v1/events`, and of each item of a batch.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewEvent)]
 pub(super) struct EventBody {
+    /// Letters, digits, `_` and `-`, in parts parted by single dots.
     #[serde(rename = "type")]
+    #[schema(value_type = String, required = true, example = "message.created", max_length = 128)]
     event_type: Option<String>,
+    /// Any JSON; it is delivered byte for byte.
+    #[schema(value_type = serde_json::Value, required = true)]
     data: Option<Box<RawValue>>,
+    /// When it happened (RFC 3339); now where it is absent.
+    #[schema(example = "2026-01-31T12:00:00.000Z")]
     timestamp: Option<String>,
+    /// Within 24 hours the same key of one tenant is one event; the header `Idempotency-Key` is the same.
+    #[schema(min_length = 1, max_length = 255)]
     idempotency_key: Option<String>,
+    /// The conversation that it belongs to.
+    #[schema(min_length = 1, max_length = 255)]
     conversation_id: Option<String>,
 }
 
@@ -48,25 +63,62 @@ impl EventBody {
 }
 
 /// Body of `POST /api/v1/webhooks`.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = NewWebhook)]
 pub(super) struct NewWebhookBody {
+    /// Where to post to: `https`, and no private address.
+    #[schema(value_type = String, required = true, example = "https://example.com/hook", max_length = 2048)]
     url: Option<String>,
+    /// Event types it wants: exact, `prefix.*`, or `*` for all but the engine's own.
+    #[schema(value_type = Vec<String>, required = true, example = json!(["message.*", "contact.created"]), min_items = 1, max_items = 100)]
     events: Option<Vec<String>>,
+    #[schema(max_length = 200)]
     name: Option<String>,
     retry: Option<RetryBody>,
+    /// Attempts after the first.
+    #[schema(maximum = 100)]
     retry_count: Option<u32>,
+    /// For all of a request, from the name to the last byte of the answer.
+    #[schema(minimum = 1, maximum = 300)]
     timeout_seconds: Option<u32>,
+    /// Requests at once.
+    #[schema(minimum = 1, maximum = 1000)]
     max_concurrency: Option<u32>,
+    /// Attempts in any minute.
+    #[schema(minimum = 1, maximum = 60000)]
     rate_limit_per_minute: Option<u32>,
+    /// `none`, or `fifo`: one delivery at a time, in the order of the log.
+    #[schema(example = "none")]
     ordering: Option<String>,
+    /// Sent with each request.
+    #[schema(example = json!({"X-Env": "prod"}))]
     headers: Option<BTreeMap<String, String>>,
+    /// `envelope`, or `raw`: the data alone, byte for byte.
+    #[schema(example = "envelope")]
     payload_format: Option<String>,
+    /// What deliveries are signed with; made up where it is absent. `whsec_` and base64 of 24 to 64 bytes, or 16 to 128
+    /// printable characters.
     secret: Option<String>,
+    #[schema(ignore)]
+    filter: Option<NoFilter>,
+}
+
+/// There is no filter by content: only null is taken.
+struct NoFilter;
+
+impl<'de> Deserialize<'de> for NoFilter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Option::<de::IgnoredAny>::deserialize(deserializer)? {
+            None => Ok(Self),
+            Some(_) => Err(de::Error::custom("only null is allowed: there is no filter by content")),
+        }
+    }
 }
 
 impl NewWebhookBody {
-    pub fn into_new(self) -> Result<NewWebhook, Invalid> {
+    pub fn into_new(self, seed: Seed) -> Result<NewWebhook, Invalid> {
+        let _: Option<NoFilter> = self.filter;
         Ok(NewWebhook {
             url: self.url.ok_or_else(|| Invalid::new("url", "is required"))?,
             events: self.events.ok_or_else(|| Invalid::new("events", "is required"))?,
@@ -80,42 +132,60 @@ impl NewWebhookBody {
             headers: self.headers.unwrap_or_default(),
             payload_format: self.payload_format,
             secret: self.secret,
+            seed: Some(seed),
         })
     }
 }
 
-/// Body of `PATCH /api/v1/webhooks/{id}`: what is absent is kept, null unsets.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+/// Body of `PATCH /api/v1/webhooks/{id}`: what is absent is kept, null unsets. The fields are those of its creation.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = WebhookChange)]
 pub(super) struct WebhookChangeBody {
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, max_length = 2048)]
     url: Option<String>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, min_items = 1, max_items = 100)]
     events: Option<Vec<String>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, max_length = 200)]
     name: Option<Option<String>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<RetryBody>)]
     retry: Option<Option<RetryBody>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, maximum = 100)]
     retry_count: Option<Option<u32>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 300)]
     timeout_seconds: Option<Option<u32>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1000)]
     max_concurrency: Option<Option<u32>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 60000)]
     rate_limit_per_minute: Option<Option<u32>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     ordering: Option<Option<String>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     headers: Option<Option<BTreeMap<String, String>>>,
-    #[serde(deserialize_with = "given")]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     payload_format: Option<Option<String>>,
-    #[serde(deserialize_with = "given")]
+    /// `false` pauses, `true` lets go on.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
     is_active: Option<bool>,
+    #[schema(ignore)]
+    filter: Option<NoFilter>,
 }
 
 impl WebhookChangeBody {
     pub fn into_change(self) -> WebhookChange {
+        let _: Option<NoFilter> = self.filter;
         WebhookChange {
             url: self.url,
             events: self.events,
@@ -140,6 +210,19 @@ fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Res
 
 /// A preset's name, or a policy.
 struct RetryBody(RetryInput);
+
+impl PartialSchema for RetryBody {
+    fn schema() -> RefOr<Schema> {
+        let name = ObjectBuilder::new().schema_type(Type::String).description(Some("The name of a preset"));
+        OneOfBuilder::new().item(name).item(RetryJson::schema()).into()
+    }
+}
+
+impl ToSchema for RetryBody {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "RetryChoice".into()
+    }
+}
 
 impl<'de> Deserialize<'de> for RetryBody {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -167,28 +250,61 @@ impl<'de> Deserialize<'de> for RetryBody {
 }
 
 /// Body of `POST /api/v1/webhooks/{id}/resume`.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = Resume)]
 pub(super) struct ResumeBody {
     /// Make dead letters of what has waited.
     pub skip: bool,
 }
 
 /// Body of `POST /api/v1/dead-letters/replay`: those that fit all that is given; all where nothing is.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = DeadLetterReplay)]
 pub(super) struct ReplayBody {
     pub webhook_id: Option<String>,
     #[serde(rename = "type")]
     pub event_type: Option<String>,
+    /// Those that died at this moment or later.
     pub since: Option<String>,
+    /// Those that died at this moment or before.
     pub until: Option<String>,
     pub reason: Option<String>,
+    /// Only these.
+    #[schema(max_items = 1000)]
     pub ids: Option<Vec<String>>,
     /// Only say how many.
     pub dry_run: bool,
-    /// A second.
+    /// So many a second, at most.
+    #[schema(minimum = 1)]
     pub rate: Option<u32>,
+}
+
+/// Body of `POST /api/v1/tenants`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewTenant)]
+pub(super) struct NewTenantBody {
+    /// Letters, digits, `_`, `.` and `-`, the first a letter or digit.
+    #[schema(value_type = String, required = true, example = "acme", min_length = 1, max_length = 64)]
+    pub id: Option<String>,
+    /// What people call it; its id where it is absent.
+    #[schema(max_length = 200)]
+    pub name: Option<String>,
+}
+
+/// Body of `POST /api/v1/keys`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewKey)]
+pub(super) struct NewKeyBody {
+    /// `admin` (everything, of all tenants), `tenant` (everything of one), `publish` (only events of one) or `read`.
+    #[schema(value_type = String, required = true, example = "tenant")]
+    pub role: Option<String>,
+    /// Required, except for the role `admin`.
+    #[schema(example = "acme")]
+    pub tenant: Option<String>,
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::{
     domain::{
@@ -18,31 +19,41 @@ use crate::{
         time::rfc3339,
     },
     manage::DeadItem,
-    streams::{BadEntry, DeadLetter, Tenant, Versioned},
+    streams::{ApiKey, BadEntry, DeadLetter, Tenant, Versioned},
 };
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     pub data: Vec<T>,
+    /// Where the next page begins; null when this is the last. A page that had to look far may be short and still have one.
     pub next_cursor: Option<String>,
 }
 
 /// Problem details (RFC 9457).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub struct ProblemJson {
+    /// Always `about:blank`: `code` says more.
     #[serde(rename = "type")]
     pub kind: &'static str,
+    /// The status in words.
     pub title: &'static str,
     pub status: u16,
+    /// What went wrong; stable, for programs.
     pub code: &'static str,
+    /// What went wrong and what to do, for people.
     pub detail: String,
+    /// The field, parameter or header at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// The thing that is there already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// A webhook.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Webhook {
     pub id: String,
     pub tenant: String,
@@ -50,6 +61,7 @@ pub struct Webhook {
     pub url: String,
     pub events: Vec<String>,
     /// Always null: there is no filter by content.
+    #[schema(value_type = Option<serde_json::Value>)]
     pub filter: (),
     pub status: &'static str,
     pub disabled_reason: Option<String>,
@@ -79,8 +91,9 @@ pub struct Webhook {
 }
 
 /// The delays between attempts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+#[schema(as = Retry)]
 pub enum RetryJson {
     Exponential {
         base_ms: u64,
@@ -111,7 +124,8 @@ fn a_tenth() -> f64 {
 }
 
 /// An event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Event)]
 pub struct EventJson {
     pub id: String,
     pub tenant: String,
@@ -121,11 +135,13 @@ pub struct EventJson {
     pub timestamp: String,
     pub published_at: String,
     pub conversation_id: Option<String>,
+    #[schema(value_type = serde_json::Value)]
     pub data: Option<Box<RawValue>>,
 }
 
 /// A delivery.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
 pub struct DeliveryJson {
     pub id: String,
     pub event_id: String,
@@ -137,7 +153,8 @@ pub struct DeliveryJson {
 }
 
 /// An attempt.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Attempt)]
 pub struct AttemptJson {
     pub id: String,
     pub delivery_id: String,
@@ -160,7 +177,8 @@ pub struct AttemptJson {
 }
 
 /// Where the time of an attempt went; what did not happen is null.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Timings)]
 pub struct TimingsJson {
     pub dns: Option<f64>,
     pub connect: Option<f64>,
@@ -169,7 +187,8 @@ pub struct TimingsJson {
 }
 
 /// A dead letter.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 pub struct DeadLetterJson {
     pub id: String,
     pub webhook_id: Option<String>,
@@ -182,11 +201,13 @@ pub struct DeadLetterJson {
     pub last_error: Option<String>,
     pub died_at: String,
     /// The event's data; of what could not be read, its raw fields.
+    #[schema(value_type = serde_json::Value)]
     pub data: Option<Box<RawValue>>,
 }
 
 /// A tenant.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tenant)]
 pub struct TenantJson {
     pub id: String,
     pub name: String,
@@ -196,6 +217,34 @@ pub struct TenantJson {
 impl TenantJson {
     pub fn of(tenant: &Tenant) -> Self {
         Self { id: tenant.id.clone(), name: tenant.name.clone(), created_at: rfc3339(tenant.created_at_ms) }
+    }
+}
+
+/// An API key.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Key)]
+pub struct KeyJson {
+    pub id: String,
+    /// `admin`, `tenant`, `publish` or `read`.
+    pub role: &'static str,
+    /// Null for a key that is for all tenants.
+    pub tenant: Option<String>,
+    pub created_at: String,
+    /// The key itself, in the answer to its creation only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl KeyJson {
+    /// With its text only where it was just made.
+    pub fn of(key: &ApiKey, text: Option<String>) -> Self {
+        Self {
+            id: key.id.to_string(),
+            role: key.role.name(),
+            tenant: key.tenant.clone(),
+            created_at: rfc3339(key.created_at_ms),
+            key: text,
+        }
     }
 }
 

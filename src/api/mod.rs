@@ -6,23 +6,34 @@ mod dead_letters;
 mod error;
 mod events;
 mod extract;
+mod guard;
 mod health;
+mod idempotency;
 mod input;
 pub mod json;
+pub mod openapi;
+mod params;
+mod rate;
+mod routes;
 mod serve;
+mod tenants;
 mod trace;
 mod webhooks;
 
-use axum::{
-    Router, middleware,
-    routing::{get, post},
-};
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, middleware};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 pub use error::Problem;
 
-use crate::{manage::Manager, publish::Publisher, shutdown::Shutdown, streams::Streams};
+use crate::{domain::access::Access, manage::Manager, publish::Publisher, shutdown::Shutdown, streams::Streams};
+
+/// Bytes of the largest body, that of a batch of events.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// How long a request may take, from its head to the head of its answer.
+const REQUEST_WITHIN: Duration = Duration::from_secs(60);
 
 /// What requests are answered with; cheap to clone.
 #[derive(Clone)]
@@ -32,20 +43,33 @@ pub struct Api {
     streams: Streams,
     metrics: PrometheusHandle,
     admin_key: auth::AdminKey,
-    max_payload_bytes: usize,
+    settings: Arc<Settings>,
+    room: extract::Room,
+}
+
+/// What bounds requests.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Bytes of an event's data.
+    pub max_payload_bytes: usize,
+    /// Requests of each key.
+    pub rate_limit_per_minute: u32,
+    /// Webhooks may point to this machine only because nobody else seems to be able to ask (contract §4).
+    pub trusts_locality: bool,
 }
 
 impl Api {
-    /// `admin_key` opens everything; an event's data has up to `max_payload_bytes`.
+    /// `admin_key` opens everything.
     pub fn new(
         streams: Streams,
         manager: Manager,
         publisher: Publisher,
         metrics: PrometheusHandle,
         admin_key: &str,
-        max_payload_bytes: usize,
+        settings: Settings,
     ) -> Self {
-        Self { manager, publisher, streams, metrics, admin_key: auth::AdminKey::new(admin_key), max_payload_bytes }
+        let (admin_key, settings) = (auth::AdminKey::new(admin_key), Arc::new(settings));
+        Self { manager, publisher, streams, metrics, admin_key, settings, room: extract::Room::new() }
     }
 }
 
@@ -68,31 +92,22 @@ pub async fn serve_health(listener: TcpListener, streams: Streams, metrics: Prom
 fn router(api: Api, is_local: bool) -> Router {
     let key = || middleware::from_fn_with_state(api.clone(), auth::require_key);
     let metrics = health::metrics(api.metrics.clone());
-    let router = Router::new()
-        .nest("/api/v1", keyed().layer(key()).with_state(api.clone()))
-        .merge(health::routes(api.streams.clone()))
-        .merge(if is_local { metrics } else { metrics.layer(key()) });
-    let router = if is_local { router.layer(middleware::from_fn(auth::require_local_host)) } else { router };
-    finish(router)
-}
-
-/// What needs a key.
-fn keyed() -> Router<Api> {
-    Router::new()
-        .route("/events", post(events::publish))
-        .route("/events/batch", post(events::publish_batch))
-        .route("/events/{id}", get(events::show))
-        .route("/events/{id}/deliveries", get(events::deliveries))
-        .route("/webhooks", post(webhooks::create).get(webhooks::list))
-        .route("/webhooks/{id}", get(webhooks::show).patch(webhooks::update).delete(webhooks::delete))
-        .route("/webhooks/{id}/pause", post(webhooks::pause))
-        .route("/webhooks/{id}/resume", post(webhooks::resume))
-        .route("/webhooks/{id}/logs", get(attempts::list))
-        .route("/dead-letters", get(dead_letters::list))
-        .route("/dead-letters/replay", post(dead_letters::replay))
-        .route("/dead-letters/{id}", get(dead_letters::show).delete(dead_letters::delete))
-        .route("/dead-letters/{id}/replay", post(dead_letters::replay_one))
+    let admin = middleware::from_fn_with_state(Access::Admin, auth::require);
+    let keyed = Router::from(routes::keyed())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(middleware::from_fn_with_state(api.clone(), idempotency::keep_answers))
+        .layer(key())
+        .with_state(api.clone());
+    let mut router = keyed
+        .merge(openapi::router())
+        .layer(middleware::from_fn_with_state(guard::Guard::new(), guard::bounded))
+        // Health is asked most urgently when all else is too much.
+        .merge(health::routes(api.streams.clone()))
+        .merge(if is_local { metrics } else { metrics.layer(admin).layer(key()) });
+    if api.settings.trusts_locality {
+        router = router.layer(middleware::from_fn_with_state(guard::ProxyWarning::default(), guard::warn_of_proxy));
+    }
+    finish(if is_local { router.layer(middleware::from_fn(auth::require_local_host)) } else { router })
 }
 
 /// What every router has: refusals as problems, and a name for each request.

@@ -7,29 +7,42 @@ use super::{
     Api,
     auth::Tenant,
     error::Problem,
-    extract::{Id, Json, OptionalJson, Query},
+    extract::{Id, Json, NewId, OptionalJson},
     input::{NewWebhookBody, ResumeBody, WebhookChangeBody},
     json::{Page, Webhook},
+    params::{PageParams, Params},
 };
 
 type One = Result<Answer<Webhook>, Problem>;
 
+/// Create a webhook
+///
+/// Its secrets are in this answer only.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks", tag = "Webhooks", request_body = NewWebhookBody,
+    responses((status = 201, description = "The webhook, with its secrets", body = Webhook)),
+)]
 pub(super) async fn create(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
+    NewId(seed): NewId,
     Json(body): Json<NewWebhookBody>,
 ) -> Result<(StatusCode, Answer<Webhook>), Problem> {
-    let created = api.manager.create_webhook(&tenant, body.into_new()?).await?;
+    let created = api.manager.create_webhook(&tenant, body.into_new(seed)?).await?;
     Ok((StatusCode::CREATED, Answer(Webhook::of(&created, true))))
 }
 
+/// List webhooks, in the order of their creation
+#[utoipa::path(
+    get, path = "/api/v1/webhooks", tag = "Webhooks", params(PageParams),
+    responses((status = 200, description = "A page of webhooks", body = Page<Webhook>)),
+)]
 pub(super) async fn list(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
-    mut query: Query,
+    Params(page): Params<PageParams>,
 ) -> Result<Answer<Page<Webhook>>, Problem> {
-    let (limit, after) = (query.limit()?, query.cursor()?);
-    query.finish()?;
+    let (limit, after) = page.parts()?;
     let mut webhooks = api.manager.webhooks(&tenant, after, limit + 1).await?;
     let is_more = webhooks.len() > limit;
     webhooks.truncate(limit);
@@ -37,11 +50,24 @@ pub(super) async fn list(
     Ok(Answer(Page { data: webhooks.iter().map(|webhook| Webhook::of(webhook, false)).collect(), next_cursor }))
 }
 
+/// Show a webhook
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/{webhook_id}", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    responses((status = 200, description = "The webhook", body = Webhook)),
+)]
 pub(super) async fn show(State(api): State<Api>, Tenant(tenant): Tenant, Id(id): Id) -> One {
     let webhook = api.manager.webhook(&tenant, &id).await?;
     Ok(Answer(Webhook::of(&webhook, false)))
 }
 
+/// Change a webhook
+///
+/// What is absent is kept, null gives a field its default back.
+#[utoipa::path(
+    patch, path = "/api/v1/webhooks/{webhook_id}", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    request_body = WebhookChangeBody,
+    responses((status = 200, description = "The webhook as it is now", body = Webhook)),
+)]
 pub(super) async fn update(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
@@ -52,16 +78,36 @@ pub(super) async fn update(
     Ok(Answer(Webhook::of(&changed, false)))
 }
 
+/// Delete a webhook and what waits for it
+///
+/// Its attempts can be looked at until they have aged.
+#[utoipa::path(
+    delete, path = "/api/v1/webhooks/{webhook_id}", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    responses((status = 204, description = "It is deleted")),
+)]
 pub(super) async fn delete(State(api): State<Api>, Tenant(tenant): Tenant, Id(id): Id) -> Result<StatusCode, Problem> {
     api.manager.delete_webhook(&tenant, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Pause a webhook
+///
+/// What is under way finishes; it goes on collecting, and sends when it is resumed.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{webhook_id}/pause", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    responses((status = 200, description = "The webhook", body = Webhook)),
+)]
 pub(super) async fn pause(State(api): State<Api>, Tenant(tenant): Tenant, Id(id): Id) -> One {
     let paused = api.manager.pause_webhook(&tenant, &id).await?;
     Ok(Answer(Webhook::of(&paused, false)))
 }
 
+/// Let a paused or disabled webhook go on
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{webhook_id}/resume", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    request_body(content = Option<ResumeBody>, description = "May be left out"),
+    responses((status = 200, description = "The webhook", body = Webhook)),
+)]
 pub(super) async fn resume(
     State(api): State<Api>,
     Tenant(tenant): Tenant,

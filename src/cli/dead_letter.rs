@@ -109,7 +109,7 @@ pub struct PurgeArgs {
 impl FilterArgs {
     fn into_parts(self) -> (String, DeadLetterFilter) {
         let Self { webhook, event_type, since, until, reason, ids, tenant } = self;
-        (tenant.tenant, DeadLetterFilter { webhook, event_type, since_ms: since, until_ms: until, reason, ids })
+        (tenant.tenant, DeadLetterFilter { webhook, event_type, since_ms: since, until_ms: until, reason, ids, with_strays: true })
     }
 }
 
@@ -140,7 +140,7 @@ async fn list(context: &Context, ListArgs { filter, page }: ListArgs) -> anyhow:
 }
 
 async fn show(context: &Context, ShowArgs { id, tenant }: ShowArgs) -> anyhow::Result<()> {
-    let item = context.manager().await?.dead_letter(&tenant.tenant, id).await?;
+    let item = context.manager().await?.dead_letter(&tenant.tenant, id, true).await?;
     let fields =
         ["id", "webhook_id", "event_id", "type", "reason", "attempts", "last_status", "last_error", "died_at", "data"];
     context.out.one(&DeadLetterJson::of(&item), &fields)

@@ -140,6 +140,9 @@ enum Command {
     Demo,
     /// Measure throughput and latency on a private Redis, beside a bare HTTP client
     Bench(bench::BenchArgs),
+    /// Print the OpenAPI document of the HTTP API
+    #[command(hide = true, after_help = "Example:\n  posthaste openapi > docs/openapi.json")]
+    Openapi,
     /// The receiver that `bench` starts
     #[command(name = crate::tools::bench::RECEIVER_COMMAND, hide = true, after_help = "Example:\n  posthaste bench-receiver")]
     BenchReceiver,
@@ -158,6 +161,7 @@ impl Command {
             | Self::Check
             | Self::Demo
             | Self::Bench(_)
+            | Self::Openapi
             | Self::BenchReceiver => Program::Command,
         }
     }
@@ -178,6 +182,7 @@ impl Command {
             Self::Check => check::run(&context).await,
             Self::Demo => demo::run().await,
             Self::Bench(args) => bench::run(&context, args).await,
+            Self::Openapi => context.out.line(crate::api::openapi::json().trim_end()),
             Self::BenchReceiver => crate::tools::bench::run_receiver().await,
         }
     }

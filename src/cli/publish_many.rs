@@ -126,9 +126,10 @@ async fn submit(
     let known = manager.ensure_tenant(&event.tenant).await.map_err(|error| match error {
         ManageError::Invalid(invalid) => PublishError::Invalid(invalid),
         ManageError::Redis(error) => PublishError::Redis(error),
-        other @ (ManageError::NotFound(_) | ManageError::AlreadyExists(_) | ManageError::Conflict(_)) => {
-            PublishError::Invalid(Invalid::new("tenant", other.to_string()))
-        }
+        other @ (ManageError::NotFound(_)
+        | ManageError::AlreadyExists(_)
+        | ManageError::AlreadyCreated { .. }
+        | ManageError::Conflict(_)) => PublishError::Invalid(Invalid::new("tenant", other.to_string())),
     });
     match known {
         Ok(()) => (size, publisher.submit(event).await),

@@ -118,6 +118,7 @@ impl From<NewArgs> for NewWebhook {
             ordering: value(fields.ordering),
             headers: fields.headers.and_then(headers).unwrap_or_default(),
             payload_format: value(fields.payload_format),
+            seed: None,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | `wh_` | ms 6, shard 2, random 8 |
 //! | `dlv_` | event without its nonce 12, subscription 16, copy 2 |
 //! | `att_`, `bad_` | ms 6, seq 4, shard 2 |
+//! | `key_` | ms 6, random 8 |
 
 use std::{fmt, str::FromStr};
 
@@ -93,6 +94,17 @@ pub struct BadId {
     pub at: StreamId,
     /// [`BadId::NO_SHARD`] where the entry named no valid tenant.
     pub shard: u16,
+}
+
+/// An API key, without what makes it one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId {
+    pub ms: u64,
+    pub random: u64,
+}
+
+impl KeyId {
+    pub const PREFIX: &str = "key_";
 }
 
 impl BadId {
@@ -258,6 +270,21 @@ impl FromStr for BadId {
     }
 }
 
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Writer::<14>::new().put(self.ms, 6).put(self.random, 8).write(Self::PREFIX, f)
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let mut reader = Reader::new(text, Self::PREFIX, 14)?;
+        Ok(Self { ms: reader.take(6), random: reader.take(8) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -290,6 +317,7 @@ mod tests {
             check(DeliveryId { event: at, subscription, copy });
             check(AttemptId { at, shard });
             check(BadId { at, shard });
+            check(KeyId { ms: at.ms, random: subscription.random });
         }
 
         #[test]

@@ -2,6 +2,7 @@
 //!
 //! Nothing here awaits, reads a clock, draws a random number or does I/O: time and jitter are arguments.
 
+pub mod access;
 pub mod address;
 pub mod attempt;
 pub mod delivery;

@@ -46,7 +46,6 @@ pub struct DeadLetterPage {
 
 impl Manager {
     /// Dead letters of all a tenant's webhooks and its unreadable entries, newest first: up to `limit` behind `cursor`.
-    /// Entries that name no valid tenant are shown to the tenant `default`.
     ///
     /// # Errors
     /// Those of Redis.
@@ -76,17 +75,27 @@ impl Manager {
         Ok(DeadLetterPage { data, next })
     }
 
-    /// One dead letter.
+    /// One dead letter; `with_strays` as in [`DeadLetterFilter`].
     ///
     /// # Errors
     /// [`ManageError::NotFound`], also for another tenant's.
-    pub async fn dead_letter(&self, tenant: &str, id: DeadLetterId) -> Result<DeadItem, ManageError> {
+    pub async fn dead_letter(
+        &self,
+        tenant: &str,
+        id: DeadLetterId,
+        with_strays: bool,
+    ) -> Result<DeadItem, ManageError> {
         let not_found = ManageError::NotFound("dead letter");
-        let dead = self.find_dead(tenant, id).await?.ok_or(not_found.clone())?;
+        let dead = self.find_dead(tenant, id, with_strays).await?.ok_or(not_found.clone())?;
         self.with_events(vec![dead]).await?.pop().ok_or(not_found)
     }
 
-    pub(super) async fn find_dead(&self, tenant: &str, id: DeadLetterId) -> Result<Option<Dead>, ManageError> {
+    pub(super) async fn find_dead(
+        &self,
+        tenant: &str,
+        id: DeadLetterId,
+        with_strays: bool,
+    ) -> Result<Option<Dead>, ManageError> {
         match id {
             DeadLetterId::Delivery(id) => {
                 let owner = self.streams.subscription(id.subscription).await?;
@@ -97,7 +106,8 @@ impl Manager {
             }
             DeadLetterId::Unreadable(id) => {
                 let shard = (id.shard != BadId::NO_SHARD).then_some(id.shard);
-                if shard.is_some_and(|shard| shard != self.streams.shard_of(tenant)) {
+                let may_be_ours = shard.map_or(with_strays, |shard| shard == self.streams.shard_of(tenant));
+                if !may_be_ours {
                     return Ok(None);
                 }
                 let found = self.streams.bad_entries(shard, id.at, id.at, 1).await?.pop();

@@ -22,6 +22,8 @@ pub struct DeadLetterFilter {
     pub reason: Option<Reason>,
     /// Only these; empty for all.
     pub ids: Vec<DeadLetterId>,
+    /// With the tenant `default`, also entries that name no valid tenant: for those who may see what is anybody's.
+    pub with_strays: bool,
 }
 
 /// A dead letter's public id.

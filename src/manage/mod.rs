@@ -6,6 +6,7 @@ mod dead_letters;
 mod events;
 mod fields;
 mod filter;
+mod keys;
 mod replays;
 mod tenants;
 mod walk;
@@ -56,6 +57,9 @@ pub enum ManageError {
     NotFound(&'static str),
     #[error("there is such a {0} already")]
     AlreadyExists(&'static str),
+    /// The same request came before, and what it asks for is there.
+    #[error("this {what} was created before, as {id}")]
+    AlreadyCreated { what: &'static str, id: String },
     /// As things stand it cannot be done; the text says why, and what to do.
     #[error("{0}")]
     Conflict(String),
@@ -77,6 +81,22 @@ impl Manager {
             known_tenants: Mutex::default(),
         };
         Self { streams, settings: Arc::new(settings) }
+    }
+}
+
+/// What the id of a new thing is made of. The same seed makes the same id, so that the repeat of a request whose answer was
+/// lost finds what the first has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seed {
+    /// Unix milliseconds.
+    pub ms: u64,
+    pub random: u64,
+}
+
+impl Seed {
+    /// A new one, which no other thing has.
+    pub fn draw() -> Self {
+        Self { ms: now_ms(), random: rand::random() }
     }
 }
 

@@ -34,7 +34,8 @@ impl Manager {
         Ok(self.streams.tenants().await?)
     }
 
-    /// Forgets a tenant that has no webhooks any more. Its events and attempts stay until they have aged.
+    /// Forgets a tenant that has no webhooks any more, and takes its keys back. Its events and attempts stay until they have
+    /// aged.
     ///
     /// # Errors
     /// [`ManageError::Conflict`] while it has webhooks, [`ManageError::NotFound`].
@@ -42,6 +43,10 @@ impl Manager {
         check_tenant(id)?;
         if !self.streams.subscription_ids(id, None, 1).await?.is_empty() {
             return Err(ManageError::Conflict(format!("tenant {id} still has webhooks: delete them first")));
+        }
+        // First: a key of a tenant that is gone would bring it back.
+        for key in self.keys(Some(id)).await? {
+            self.streams.delete_key(key.id).await?;
         }
         let was_there = self.streams.delete_tenant(id).await?;
         self.known().remove(id);

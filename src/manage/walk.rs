@@ -70,7 +70,7 @@ async fn sources(streams: &Streams, tenant: &str, filter: &DeadLetterFilter) -> 
     if unreadable {
         sources.push((Source::Shard, StreamId::MAX.ms));
     }
-    if unreadable && tenant == DEFAULT_TENANT {
+    if unreadable && filter.with_strays && tenant == DEFAULT_TENANT {
         sources.push((Source::Stray, StreamId::MAX.ms));
     }
     Ok(sources)
@@ -240,7 +240,7 @@ impl<'a> Walk<'a> {
         let mut letters: BTreeMap<SubscriptionId, Vec<StreamId>> = BTreeMap::new();
         let mut bad = Vec::new();
         for id in &self.filter.ids {
-            match self.manager.find_dead(self.tenant, *id).await? {
+            match self.manager.find_dead(self.tenant, *id, self.filter.with_strays).await? {
                 Some(dead) if !self.filter.allows(&dead) => {}
                 Some(Dead::Letter(letter)) => {
                     letters.entry(letter.delivery.subscription).or_default().push(letter.entry);

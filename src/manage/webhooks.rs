@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ManageError, Manager,
+    ManageError, Manager, Seed,
     fields::{self, check_name},
     now_ms,
 };
@@ -39,6 +39,8 @@ pub struct NewWebhook {
     pub payload_format: Option<String>,
     /// Made up when absent.
     pub secret: Option<String>,
+    /// What its id is made of; drawn when absent.
+    pub seed: Option<Seed>,
 }
 
 /// Retries as they may be asked for.
@@ -71,13 +73,14 @@ impl Manager {
     /// Creates a webhook. The secrets that are made up for it are in the answer.
     ///
     /// # Errors
-    /// What is wrong with a field, or with Redis.
+    /// What is wrong with a field, [`ManageError::AlreadyCreated`] for a `seed` that made a webhook before, or what is wrong
+    /// with Redis.
     pub async fn create_webhook(&self, tenant: &str, new: NewWebhook) -> Result<Versioned, ManageError> {
         let subscription = self.subscription(tenant, new)?;
         self.ensure_tenant(tenant).await?;
         match self.streams.create_subscription(&subscription).await? {
             Some(version) => Ok(Versioned { subscription, state: Default::default(), version }),
-            None => Err(ManageError::AlreadyExists("webhook")),
+            None => Err(ManageError::AlreadyCreated { what: "webhook", id: subscription.id.to_string() }),
         }
     }
 
@@ -86,9 +89,9 @@ impl Manager {
         check_name(&name)?;
         let secret = new.secret.unwrap_or_else(|| generate(rand::random()));
         check_secret(&secret)?;
-        let now_ms = now_ms();
+        let seed = new.seed.unwrap_or_else(Seed::draw);
         Ok(Subscription {
-            id: SubscriptionId { ms: now_ms, shard: self.streams.shard_of(tenant), random: rand::random() },
+            id: SubscriptionId { ms: seed.ms, shard: self.streams.shard_of(tenant), random: seed.random },
             tenant: tenant.to_owned(),
             name,
             url: self.url(&new.url)?,
@@ -102,8 +105,8 @@ impl Manager {
             payload_format: new.payload_format.as_deref().map(fields::payload_format).transpose()?.unwrap_or_default(),
             secrets: Secrets { current: secret, previous: None },
             ingest_secret: generate(rand::random()),
-            created_at_ms: now_ms,
-            updated_at_ms: now_ms,
+            created_at_ms: seed.ms,
+            updated_at_ms: seed.ms,
         })
     }
 

@@ -256,12 +256,22 @@ impl Process<'_> {
         let manager = self.manager();
         let publisher = Publisher::start(self.streams.clone(), max_payload_bytes, lanes);
         let figures = self.figures.clone();
-        let api = Api::new(self.streams.clone(), manager, publisher, figures, &admin_key.key, max_payload_bytes);
+        let settings = api::Settings {
+            max_payload_bytes,
+            rate_limit_per_minute: self.config.api.rate_limit_per_minute,
+            trusts_locality: self.trusts_locality(),
+        };
+        let api = Api::new(self.streams.clone(), manager, publisher, figures, &admin_key.key, settings);
         tasks.spawn(api::serve(listener, api, self.shutdown.clone()));
     }
 
     fn manager(&self) -> Manager {
         Manager::new(self.streams.clone(), self.config, self.config.address_rules(self.role == Role::Serve))
+    }
+
+    /// Whether webhooks may point to this machine only because nobody else seems to reach it.
+    fn trusts_locality(&self) -> bool {
+        self.role == Role::Serve && self.config.is_local() && self.config.targets.allow_cidrs.is_none()
     }
 
     /// What a person who starts it at a terminal needs next; on standard output, apart from the log.
@@ -274,7 +284,7 @@ impl Process<'_> {
         if let Some(file) = &admin_key.file {
             let _ = writeln!(out, "  admin key  {}   (kept in {})", admin_key.key, file.display());
         }
-        if self.role == Role::Serve && self.config.is_local() && self.config.targets.allow_cidrs.is_none() {
+        if self.trusts_locality() {
             let _ = writeln!(out, "  targets    https, and anything on this machine (targets.allow_cidrs is not set)");
         }
     }

@@ -26,9 +26,12 @@ pub const ALL: &[Pattern] = &[
     of("<prefix>:deadin", "stream"),
     of("<prefix>:workers", "zset"),
     of("<prefix>:tenants", "hash"),
+    of("<prefix>:keys", "hash"),
     of("<prefix>:lead", "string"),
     of("P:events", "stream"),
     of("P:idem:<tenant>:<hash>", "string"),
+    of("P:ans:<tenant>:<hash>", "string"),
+    of("P:rl:<who>:<minute>", "string"),
     of("P:mv:<source>", "zset"),
     of("P:call:<id>", "string"),
     of("P:exp", "hash"),
@@ -72,7 +75,7 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
-    /// A key that belongs to no shard: `meta`, `in`, `deadin`, `workers`, `tenants`, `lead`.
+    /// A key that belongs to no shard: `meta`, `in`, `deadin`, `workers`, `tenants`, `keys`, `lead`.
     pub fn global(&self, name: &str) -> String {
         format!("{}:{name}", self.prefix)
     }

@@ -2,6 +2,8 @@
 //!
 //! Every change of more than one key is one script, so it happens wholly or not at all, on one shard.
 
+mod answers;
+mod api_keys;
 mod append;
 mod attempts;
 mod connections;
@@ -22,6 +24,7 @@ mod upkeep;
 
 use std::{sync::Arc, time::Duration};
 
+pub use api_keys::ApiKey;
 pub use append::{APPEND_AT_MOST, APPEND_BYTES, Append, Appended};
 pub use attempts::{AttemptFilter, AttemptPage};
 pub use dead_letters::{BadEntry, DEAD_AT_MOST, DeadLetter, Redriven};

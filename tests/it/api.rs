@@ -92,7 +92,12 @@ impl Service {
         let manager = Manager::new(engine.streams.clone(), &config, config.address_rules(false));
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let (streams, publisher) = (engine.streams.clone(), engine.publisher.clone());
-        let api = Api::new(streams, manager, publisher, metrics, KEY, MAX_PAYLOAD_BYTES);
+        let settings = api::Settings {
+            max_payload_bytes: MAX_PAYLOAD_BYTES,
+            rate_limit_per_minute: 10_000,
+            trusts_locality: false,
+        };
+        let api = Api::new(streams, manager, publisher, metrics, KEY, settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
         let serving = tokio::spawn(api::serve(listener, api, shutdown.clone()));

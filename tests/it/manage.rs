@@ -334,8 +334,8 @@ async fn dead_letters_are_sent_once_more_or_thrown_away_by_filter_and_by_id() {
     let page = engine.manager.dead_letters("acme", &all, None, 1).await.unwrap();
     let [DeadItem::Delivery { letter, .. }] = page.data.as_slice() else { panic!("{page:?}") };
     let id = DeadLetterId::Delivery(letter.delivery);
-    assert_eq!(engine.manager.dead_letter("acme", id).await.unwrap(), page.data[0]);
-    assert!(matches!(engine.manager.dead_letter("other", id).await, Err(ManageError::NotFound(_))));
+    assert_eq!(engine.manager.dead_letter("acme", id, false).await.unwrap(), page.data[0]);
+    assert!(matches!(engine.manager.dead_letter("other", id, true).await, Err(ManageError::NotFound(_))));
     let by_id = DeadLetterFilter { ids: vec![id, id], ..Default::default() };
     assert_eq!(engine.manager.replay_dead_letters("acme", &by_id, None, |_| ()).await.unwrap(), 1);
     assert_eq!(engine.manager.replay_dead_letters("acme", &by_id, None, |_| ()).await.unwrap(), 0);

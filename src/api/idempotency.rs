@@ -1,0 +1,239 @@
+//! `Idempotency-Key`: the repeat of a request is answered as the first was, for a day.
+//!
+//! The answer is kept sealed with a key made of the caller's API key and the idempotency key. Redis has neither, so nobody
+//! who reads it can read an answer that holds a secret, and the repeat still gets it. A request that was broken off is
+//! done again with the same [`Seed`], and so finds what it had made.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Api, BATCH_BYTES, REQUEST_WITHIN,
+    auth::{Caller, Tenant, bearer},
+    error::Problem,
+    events,
+    extract::read_body,
+};
+use crate::{
+    manage::{Seed, now_ms},
+    secrets::Sealer,
+};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 1..=255;
+const WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes of an answer that is kept; a larger one is not, and its repeat is done again.
+const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// The caller's idempotency key; `None` where there is none.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(&IDEMPOTENCY_KEY) else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| KEY_BYTES.contains(&key.len()));
+    key.map(|key| Some(key.to_owned()))
+        .ok_or_else(|| Problem::invalid("Idempotency-Key", "1 to 255 characters of printable ASCII are allowed"))
+}
+
+/// What is known of a request with an idempotency key.
+enum Kept {
+    /// It is under way since a moment (Unix milliseconds), or was broken off.
+    Pending { fingerprint: String, since_ms: u64, seed: Seed },
+    /// It was answered.
+    Answered { fingerprint: String, sealed: String },
+}
+
+impl Kept {
+    fn write(&self) -> String {
+        match self {
+            Self::Pending { fingerprint, since_ms, seed } => {
+                format!("pending {fingerprint} {since_ms} {} {}", seed.ms, seed.random)
+            }
+            Self::Answered { fingerprint, sealed } => format!("answered {fingerprint} {sealed}"),
+        }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let (kind, fingerprint) = (words.next()?, words.next()?.to_owned());
+        let mut word = || words.next();
+        match kind {
+            "pending" => Some(Self::Pending {
+                fingerprint,
+                since_ms: word()?.parse().ok()?,
+                seed: Seed { ms: word()?.parse().ok()?, random: word()?.parse().ok()? },
+            }),
+            "answered" => Some(Self::Answered { fingerprint, sealed: word()?.to_owned() }),
+            _ => None,
+        }
+    }
+
+    fn fingerprint(&self) -> &str {
+        match self {
+            Self::Pending { fingerprint, .. } | Self::Answered { fingerprint, .. } => fingerprint,
+        }
+    }
+}
+
+/// Answers the repeat of a POST as the first was answered.
+pub(super) async fn keep_answers(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    // A single event has its key in the log itself.
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    if request.method() != Method::POST || route.as_deref() == Some(events::PATH) {
+        return Ok(next.run(request).await);
+    }
+    let Some(key) = idempotency_key(request.headers())? else { return Ok(next.run(request).await) };
+    let Some(caller) = request.extensions().get::<Caller>() else { return Err(Problem::unauthorized()) };
+    let owner = Owner::new(&tenant, &caller.id, bearer(request.headers()).unwrap_or_default(), &key);
+    let (parts, body) = request.into_parts();
+    let body = read_body(&api, body, &parts.headers, BATCH_BYTES).await?;
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    let fingerprint = digest(&[target.as_bytes(), &body]);
+    let request = Request::from_parts(parts, Body::from(body.bytes.clone()));
+
+    let seed = Seed::draw();
+    let mine = Kept::Pending { fingerprint: fingerprint.clone(), since_ms: seed.ms, seed }.write();
+    let found = api.streams.claim_answer(&owner.tenant, &owner.name, &mine, WINDOW).await?;
+    // A call that was repeated over a new connection finds its own.
+    let Some(found) = found.filter(|found| *found != mine) else {
+        return Ok(answer(&api, &owner, fingerprint, seed, request, next).await);
+    };
+    match Kept::read(&found) {
+        Some(kept) if kept.fingerprint() != fingerprint => Err(Problem::idempotency_conflict("Idempotency-Key")),
+        Some(Kept::Answered { sealed, .. }) => {
+            owner.open(&sealed).ok_or_else(|| Problem::idempotency_conflict("Idempotency-Key"))
+        }
+        Some(Kept::Pending { since_ms, .. }) if now_ms().saturating_sub(since_ms) < REQUEST_WITHIN.as_millis() as u64 => {
+            Err(Problem::in_progress())
+        }
+        Some(Kept::Pending { seed, .. }) => Ok(answer(&api, &owner, fingerprint, seed, request, next).await),
+        None => Ok(answer(&api, &owner, fingerprint, seed, request, next).await),
+    }
+}
+
+/// Does what is asked, and keeps the answer if it is a good one. What was refused may be corrected and sent again with the
+/// same key; of what failed nobody knows how far it came: its seed stays.
+async fn answer(api: &Api, owner: &Owner, fingerprint: String, seed: Seed, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(seed);
+    let (parts, body) = next.run(request).await.into_parts();
+    let body = match to_bytes(body, usize::MAX).await {
+        Ok(body) => body,
+        Err(error) => return Problem::internal(&error).into_response(),
+    };
+    let kept = if parts.status.is_success() && body.len() <= ANSWER_BYTES {
+        let sealed = owner.seal(parts.status, &parts.headers, &body);
+        let kept = Kept::Answered { fingerprint, sealed }.write();
+        api.streams.keep_answer(&owner.tenant, &owner.name, &kept, WINDOW).await
+    } else if parts.status.is_server_error() {
+        let kept = Kept::Pending { fingerprint, since_ms: 0, seed }.write();
+        api.streams.keep_answer(&owner.tenant, &owner.name, &kept, WINDOW).await
+    } else {
+        api.streams.forget_answer(&owner.tenant, &owner.name).await
+    };
+    if let Err(error) = kept {
+        tracing::warn!(%error, "the answer to a request with an Idempotency-Key could not be kept");
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+/// Under which name the answers to one caller's idempotency key are kept, and how they are sealed.
+struct Owner {
+    tenant: String,
+    name: String,
+    sealer: Sealer,
+}
+
+impl Owner {
+    fn new(tenant: &str, caller: &str, token: &str, key: &str) -> Self {
+        let secret = [b"posthaste answer\0", token.as_bytes(), b"\0", key.as_bytes()].concat();
+        let sealer = Sealer::new(&[Sha256::digest(secret).into()]);
+        Self { tenant: tenant.to_owned(), name: digest(&[caller.as_bytes(), key.as_bytes()]), sealer }
+    }
+
+    fn seal(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> String {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text = format!("{}\n{kind}\n{}", status.as_u16(), String::from_utf8_lossy(body));
+        self.sealer.seal(&self.name, &text)
+    }
+
+    /// `None` where it was sealed for another caller's key.
+    fn open(&self, sealed: &str) -> Option<Response> {
+        let text = self.sealer.open(&self.name, sealed).ok()?;
+        let (status, rest) = text.split_once('\n')?;
+        let (kind, body) = rest.split_once('\n')?;
+        let mut response = Response::new(Body::from(body.to_owned()));
+        *response.status_mut() = status.parse().ok()?;
+        if let Some(kind) = HeaderValue::from_str(kind).ok().filter(|kind| !kind.is_empty()) {
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        }
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+        Some(response)
+    }
+}
+
+/// The first 16 bytes of a SHA-256 over the parts, each ended by a zero byte, in hex.
+fn digest(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+        hash.update([0]);
+    }
+    HEXLOWER.encode(&hash.finalize()[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_survives_its_text() {
+        let check = |kept: Kept| {
+            let text = kept.write();
+            assert_eq!(Kept::read(&text).map(|kept| kept.write()), Some(text));
+        };
+        let seed = Seed { ms: 5, random: u64::MAX };
+        check(Kept::Pending { fingerprint: "f".into(), since_ms: 7, seed });
+        check(Kept::Answered { fingerprint: "f".into(), sealed: "sealed:x".into() });
+        for bad in ["", "pending", "pending f 1 2", "answered f", "other f x"] {
+            assert!(Kept::read(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_answer_opens_for_the_same_keys_only_and_shows_nothing() {
+        let owner = |token: &str, key: &str| Owner::new("acme", "key_1", token, key);
+        let sealed = owner("token", "k").seal(StatusCode::CREATED, &HeaderMap::new(), &Bytes::from("{\"secret\":\"whsec_x\"}"));
+        assert!(!sealed.contains("whsec_x") && !sealed.contains(' '));
+        let opened = owner("token", "k").open(&sealed).unwrap();
+        assert_eq!((opened.status(), &opened.headers()[&REPLAYED]), (StatusCode::CREATED, &HeaderValue::from_static("true")));
+        assert!(owner("other", "k").open(&sealed).is_none());
+        assert!(owner("token", "l").open(&sealed).is_none());
+    }
+
+    #[test]
+    fn a_key_is_printable_and_short() {
+        let read = |value: &str| {
+            let headers = [(IDEMPOTENCY_KEY, HeaderValue::from_str(value).unwrap())].into_iter().collect();
+            idempotency_key(&headers).map_err(|problem| problem.field)
+        };
+        assert_eq!(read("k"), Ok(Some("k".to_owned())));
+        assert_eq!(idempotency_key(&HeaderMap::new()), Ok(None));
+        for bad in ["", "x".repeat(256).as_str()] {
+            assert_eq!(read(bad), Err(Some("Idempotency-Key".to_owned())));
+        }
+    }
+}

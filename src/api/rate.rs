@@ -1,0 +1,97 @@
+//! How often somebody may ask, counted in Redis for all processes together: a window is a minute of the clock.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use http::{HeaderName, HeaderValue};
+
+use super::{Api, auth::Caller, error::Problem};
+use crate::{manage::now_ms, streams};
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+
+/// What somebody may still ask in this window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Allowance {
+    limit: u64,
+    used: u64,
+    /// Until the next window.
+    reset_seconds: u64,
+}
+
+impl Allowance {
+    pub fn is_exceeded(&self) -> bool {
+        self.used > self.limit
+    }
+
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub fn reset_seconds(&self) -> u64 {
+        self.reset_seconds
+    }
+
+    /// The answer with the headers that say it.
+    pub fn noted_in(&self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        let remaining = self.limit.saturating_sub(self.used);
+        for (name, value) in [(LIMIT, self.limit), (REMAINING, remaining), (RESET, self.reset_seconds)] {
+            headers.insert(name, HeaderValue::from(value));
+        }
+        response
+    }
+
+    /// Which of two leaves less.
+    pub fn tighter(self, other: Self) -> Self {
+        let left = |allowance: &Self| allowance.limit as i64 - allowance.used as i64;
+        if left(&other) < left(&self) { other } else { self }
+    }
+}
+
+/// Counts a request of a key.
+pub(super) async fn of_caller(api: &Api, caller: &Caller) -> Result<Allowance, Problem> {
+    count(api, &caller.id, api.settings.rate_limit_per_minute.into()).await
+}
+
+/// Counts a request of `who`, which is a key, a webhook or an address, against `limit` a minute. A Redis that is full counts
+/// nothing: what frees it must go on.
+pub(super) async fn count(api: &Api, who: &str, limit: u64) -> Result<Allowance, Problem> {
+    let now_s = now_ms() / 1000;
+    let window = WINDOW.as_secs();
+    let used = match api.streams.count_request(who, now_s / window, 2 * WINDOW).await {
+        Err(streams::Error::Full) => 0,
+        counted => counted?,
+    };
+    Ok(Allowance { limit, used, reset_seconds: window - now_s % window })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_itself_is_allowed_and_the_headers_say_what_is_left() {
+        let check = |used: u64, is_exceeded: bool, remaining: &str| {
+            let allowance = Allowance { limit: 2, used, reset_seconds: 9 };
+            assert_eq!(allowance.is_exceeded(), is_exceeded);
+            let response = allowance.noted_in(Response::default());
+            assert_eq!(response.headers()["ratelimit-remaining"], remaining);
+            assert_eq!((&response.headers()["ratelimit-limit"], &response.headers()["ratelimit-reset"]), (&"2".parse().unwrap(), &"9".parse().unwrap()));
+        };
+        check(1, false, "1");
+        check(2, false, "0");
+        check(3, true, "0");
+    }
+
+    #[test]
+    fn of_two_limits_the_one_that_leaves_less_counts() {
+        let allowance = |limit, used| Allowance { limit, used, reset_seconds: 1 };
+        assert_eq!(allowance(10, 3).tighter(allowance(5, 1)), allowance(5, 1));
+        assert_eq!(allowance(10, 12).tighter(allowance(5, 5)), allowance(10, 12));
+    }
+}

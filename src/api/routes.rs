@@ -1,0 +1,87 @@
+//! Every route, once: by what a key needs to use it. The OpenAPI document is made from the same list.
+
+use axum::middleware;
+use utoipa::openapi::{
+    ContentBuilder, Ref, RefOr, ResponseBuilder,
+    path::{Operation, ParameterBuilder, ParameterIn, PathItem},
+    schema::{ObjectBuilder, Type},
+    security::SecurityRequirement,
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{Api, attempts, auth, dead_letters, events, openapi, tenants, webhooks};
+use crate::domain::access::Access;
+
+/// All routes, to describe them.
+pub(super) fn all() -> OpenApiRouter<Api> {
+    keyed()
+}
+
+/// The routes that need a key.
+pub(super) fn keyed() -> OpenApiRouter<Api> {
+    Access::ALL.into_iter().fold(openapi::document(), |all, access| {
+        let mut router = group(access);
+        for item in router.get_openapi_mut().paths.paths.values_mut() {
+            operations(item).for_each(|operation| describe(operation, access));
+        }
+        all.merge(router.route_layer(middleware::from_fn_with_state(access, auth::require)))
+    })
+}
+
+fn group(access: Access) -> OpenApiRouter<Api> {
+    let router = OpenApiRouter::new();
+    match access {
+        Access::Publish => router.routes(routes!(events::publish)).routes(routes!(events::publish_batch)),
+        Access::Read => router
+            .routes(routes!(events::show))
+            .routes(routes!(events::deliveries))
+            .routes(routes!(webhooks::list))
+            .routes(routes!(webhooks::show))
+            .routes(routes!(attempts::list))
+            .routes(routes!(dead_letters::list))
+            .routes(routes!(dead_letters::show)),
+        Access::Write => router
+            .routes(routes!(webhooks::create))
+            .routes(routes!(webhooks::update, webhooks::delete))
+            .routes(routes!(webhooks::pause))
+            .routes(routes!(webhooks::resume))
+            .routes(routes!(dead_letters::replay))
+            .routes(routes!(dead_letters::delete))
+            .routes(routes!(dead_letters::replay_one)),
+        Access::Admin => router
+            .routes(routes!(tenants::create, tenants::list))
+            .routes(routes!(tenants::delete))
+            .routes(routes!(tenants::create_key, tenants::list_keys))
+            .routes(routes!(tenants::revoke_key)),
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+/// What all routes of a kind have in common: the key, the tenant, and what a refusal looks like.
+fn describe(operation: &mut Operation, access: Access) {
+    operation.security = Some(vec![SecurityRequirement::new(openapi::KEY, Vec::<String>::new())]);
+    let roles = format!("Roles: {}.", access.roles());
+    operation.description = Some(match operation.description.take() {
+        Some(text) if !text.trim().is_empty() => format!("{}\n\n{roles}", text.trim_end()),
+        _ => roles,
+    });
+    if access != Access::Admin {
+        let tenant = ParameterBuilder::new()
+            .name("X-Tenant")
+            .parameter_in(ParameterIn::Header)
+            .description(Some("Whose it is, with a key that is for all tenants (else `default`); also `?tenant=`"))
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
+        operation.parameters.get_or_insert_default().push(RefOr::T(tenant.build()));
+    }
+    refuses(operation);
+}
+
+/// Whatever else is answered is a problem.
+pub(super) fn refuses(operation: &mut Operation) {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let refused = ResponseBuilder::new().description("Refused").content("application/problem+json", problem);
+    operation.responses.responses.insert("default".to_owned(), RefOr::T(refused.build()));
+}

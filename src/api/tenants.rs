@@ -1,0 +1,119 @@
+//! `/api/v1/tenants` and `/api/v1/keys`: who there is, and what opens.
+
+use axum::{Json as Answer, extract::State};
+use http::StatusCode;
+
+use super::{
+    Api,
+    auth::NamedTenant,
+    error::Problem,
+    extract::{Id, Json, NewId},
+    input::{NewKeyBody, NewTenantBody},
+    json::{KeyJson, Page, TenantJson},
+    params::{PageParams, Params},
+};
+use crate::domain::{Invalid, access::KeyRole, id::KeyId};
+
+fn required(field: &'static str) -> impl Fn() -> Invalid {
+    move || Invalid::new(field, "is required")
+}
+
+/// Create a tenant, or name one that came into being by itself
+#[utoipa::path(
+    post, path = "/api/v1/tenants", tag = "Tenants and keys", request_body = NewTenantBody,
+    responses((status = 201, description = "The tenant", body = TenantJson)),
+)]
+pub(super) async fn create(
+    State(api): State<Api>,
+    Json(body): Json<NewTenantBody>,
+) -> Result<(StatusCode, Answer<TenantJson>), Problem> {
+    let id = body.id.ok_or_else(required("id"))?;
+    let tenant = api.manager.create_tenant(&id, body.name.as_deref()).await?;
+    Ok((StatusCode::CREATED, Answer(TenantJson::of(&tenant))))
+}
+
+/// List tenants, in the order of their ids
+#[utoipa::path(
+    get, path = "/api/v1/tenants", tag = "Tenants and keys", params(PageParams),
+    responses((status = 200, description = "A page of tenants", body = Page<TenantJson>)),
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Params(page): Params<PageParams>,
+) -> Result<Answer<Page<TenantJson>>, Problem> {
+    let (limit, after) = page.parts::<String>()?;
+    let tenants = api.manager.tenants().await?;
+    let (found, next) = page_of(tenants, limit, |tenant| after.as_ref().is_none_or(|after| tenant.id > *after));
+    let next_cursor = next.map(|last| last.id.clone());
+    Ok(Answer(Page { data: found.iter().map(TenantJson::of).collect(), next_cursor }))
+}
+
+/// Delete a tenant that has no webhooks any more
+///
+/// Its keys are taken back. Its events and attempts stay until they have aged.
+#[utoipa::path(
+    delete, path = "/api/v1/tenants/{tenant_id}", tag = "Tenants and keys", params(("tenant_id" = String, Path)),
+    responses((status = 204, description = "It is deleted")),
+)]
+pub(super) async fn delete(State(api): State<Api>, Id(id): Id) -> Result<StatusCode, Problem> {
+    api.manager.delete_tenant(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Create an API key
+///
+/// The key is in this answer only.
+#[utoipa::path(
+    post, path = "/api/v1/keys", tag = "Tenants and keys", request_body = NewKeyBody,
+    responses((status = 201, description = "The key", body = KeyJson)),
+)]
+pub(super) async fn create_key(
+    State(api): State<Api>,
+    NewId(seed): NewId,
+    Json(body): Json<NewKeyBody>,
+) -> Result<(StatusCode, Answer<KeyJson>), Problem> {
+    let role = body.role.ok_or_else(required("role"))?;
+    let role = KeyRole::of_name(&role).ok_or_else(|| {
+        Invalid::new("role", "`admin`, `tenant`, `publish` or `read` is allowed")
+    })?;
+    let (key, text) = api.manager.create_key(role, body.tenant.as_deref(), seed).await?;
+    Ok((StatusCode::CREATED, Answer(KeyJson::of(&key, Some(text)))))
+}
+
+/// List API keys, in the order of their creation
+///
+/// With `X-Tenant` or `?tenant=` those of that tenant, else all.
+#[utoipa::path(
+    get, path = "/api/v1/keys", tag = "Tenants and keys", params(PageParams),
+    responses((status = 200, description = "A page of keys", body = Page<KeyJson>)),
+)]
+pub(super) async fn list_keys(
+    State(api): State<Api>,
+    NamedTenant(tenant): NamedTenant,
+    Params(page): Params<PageParams>,
+) -> Result<Answer<Page<KeyJson>>, Problem> {
+    let (limit, after) = page.parts::<KeyId>()?;
+    let keys = api.manager.keys(tenant.as_deref()).await?;
+    let (found, next) = page_of(keys, limit, |key| after.is_none_or(|after| key.id > after));
+    let next_cursor = next.map(|last| last.id.to_string());
+    Ok(Answer(Page { data: found.iter().map(|key| KeyJson::of(key, None)).collect(), next_cursor }))
+}
+
+/// Revoke an API key, everywhere and at once
+#[utoipa::path(
+    delete, path = "/api/v1/keys/{key_id}", tag = "Tenants and keys", params(("key_id" = String, Path)),
+    responses((status = 204, description = "It opens nothing any more")),
+)]
+pub(super) async fn revoke_key(State(api): State<Api>, Id(id): Id) -> Result<StatusCode, Problem> {
+    api.manager.revoke_key(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The first `limit` of those behind the page before, and the last of them where there are more.
+fn page_of<T: Clone>(all: Vec<T>, limit: usize, is_behind: impl Fn(&T) -> bool) -> (Vec<T>, Option<T>) {
+    let mut found: Vec<T> = all.into_iter().filter(is_behind).take(limit + 1).collect();
+    let is_more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().filter(|_| is_more).cloned();
+    (found, last)
+}

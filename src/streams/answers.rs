@@ -1,0 +1,46 @@
+//! What the API keeps for a short while: answers to requests that may be repeated, and how often somebody asks.
+
+use std::time::Duration;
+
+use super::{Streams, error::Result};
+
+impl Streams {
+    /// Keeps `note` under a name of a tenant's that is free; else gives what is kept there.
+    pub async fn claim_answer(
+        &self,
+        tenant: &str,
+        name: &str,
+        note: &str,
+        window: Duration,
+    ) -> Result<Option<String>> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.answer_key(tenant, name)).arg(note).arg("NX").arg("GET");
+        self.0.connections.run(command.arg("PX").arg(window.as_millis() as u64)).await
+    }
+
+    /// Keeps `note` in place of what is kept under a name.
+    pub async fn keep_answer(&self, tenant: &str, name: &str, note: &str, window: Duration) -> Result<()> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.answer_key(tenant, name)).arg(note).arg("PX").arg(window.as_millis() as u64);
+        self.0.connections.run(&command).await
+    }
+
+    /// Forgets what is kept under a name.
+    pub async fn forget_answer(&self, tenant: &str, name: &str) -> Result<()> {
+        self.0.connections.run(redis::cmd("UNLINK").arg(self.answer_key(tenant, name))).await
+    }
+
+    fn answer_key(&self, tenant: &str, name: &str) -> String {
+        self.keys().one(self.shard_of(tenant), "ans", format_args!("{tenant}:{name}"))
+    }
+
+    /// Counts a request of `who` in a window of time, which is remembered for `keep`; says how many there were.
+    pub async fn count_request(&self, who: &str, window: u64, keep: Duration) -> Result<u64> {
+        let key = self.keys().one(self.shard_of(who), "rl", format_args!("{who}:{window}"));
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INCR").arg(&key);
+        pipeline.cmd("PEXPIRE").arg(&key).arg(keep.as_millis() as u64).arg("NX").ignore();
+        let (count,): (u64,) = self.0.connections.run_all(&pipeline).await?;
+        Ok(count)
+    }
+}

@@ -8,7 +8,7 @@ CASES ?= 500
 CHAOS_SECONDS ?= 120
 REPEATS ?= 20
 
-.PHONY: help run test bench redis fmt clippy doc tests verify verify-long verify-chaos
+.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -17,6 +17,10 @@ run: redis ## Build, and run everything on a private Redis with its data in ./da
 	@exec cargo run --locked -- serve
 
 test: redis fmt clippy doc tests ## Everything that must hold before a change is merged
+
+openapi: ## Write the OpenAPI document anew, as the code says it
+	@cargo run --locked --quiet -- openapi > docs/openapi.json.new
+	@mv docs/openapi.json.new docs/openapi.json
 
 bench: redis ## Measure throughput and latency on a private Redis
 	@cargo run --release --locked --quiet -- bench

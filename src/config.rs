@@ -49,6 +49,7 @@ pub struct Config {
     pub targets: Targets,
     pub retention: Retention,
     pub secrets: Secrets,
+    pub ingest: Ingest,
     pub metrics: Metrics,
     pub log: Log,
     /// The presets by name.
@@ -94,6 +95,18 @@ pub struct Api {
     pub auto_create_tenants: bool,
     #[serde(deserialize_with = "values::between::<1, 100_000_000, _, _>")]
     pub rate_limit_per_minute: u32,
+    #[serde(deserialize_with = "values::network_list")]
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// What may be posted to the ingest addresses of webhooks.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ingest {
+    #[serde(deserialize_with = "values::between::<1, 1_000_000, _, _>")]
+    pub rate_limit_per_minute: u32,
+    #[serde(deserialize_with = "values::between::<1, 1_000_000, _, _>")]
+    pub address_rate_limit_per_minute: u32,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -247,6 +260,25 @@ impl Config {
                 format_args!(
                     "is needed because api.listen is {}, which is no loopback address; set POSTHASTE_API__ADMIN_KEY",
                     self.api.listen
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// What keeps secrets from whoever can read Redis must be set where others can reach the API.
+    ///
+    /// # Errors
+    /// There is no `secrets.key`, and the listener is no loopback address or has a public URL.
+    pub fn check_secrets(&self) -> Result<(), ConfigError> {
+        let is_reached =
+            if self.api.public_url.is_some() { "api.public_url is set" } else { "api.listen is no loopback address" };
+        if self.secrets.keys.is_empty() && !(self.api.listen.ip().is_loopback() && self.api.public_url.is_none()) {
+            return Err(self.refuse(
+                "secrets.key",
+                format_args!(
+                    "is needed because {is_reached}: webhooks' secrets are encrypted with it; set \
+                     POSTHASTE_SECRETS__KEY to what `openssl rand -base64 32` prints"
                 ),
             ));
         }

@@ -38,6 +38,12 @@ impl Sealer {
         format!("{SEALED}{}", BASE64_STANDARD_NO_PAD.encode([&nonce[..], &text].concat()))
     }
 
+    /// Whether `kept` is sealed for `owner` as it would be now: with the first key, if there is any.
+    pub fn is_current(&self, owner: &str, kept: &str) -> bool {
+        let Some(first) = self.keys.first() else { return true };
+        kept.starts_with(SEALED) && Self { keys: vec![first.clone()] }.open(owner, kept).is_ok()
+    }
+
     /// The secret that was sealed for `owner`.
     ///
     /// # Errors
@@ -83,6 +89,20 @@ mod tests {
     fn without_a_key_a_secret_is_kept_as_it_is_and_still_opens_once_there_is_one() {
         let kept = Sealer::new(&[]).seal("wh_1", "whsec_x");
         assert_eq!(Sealer::new(&[[1; 32]]).open("wh_1", &kept).as_deref(), Ok("whsec_x"));
+    }
+
+    #[test]
+    fn only_what_the_first_key_sealed_is_current() {
+        let (old, new) = ([1; 32], [2; 32]);
+        let check = |kept: &str, keys: &[[u8; 32]], expected: bool| {
+            assert_eq!(Sealer::new(keys).is_current("wh_1", kept), expected, "{kept}");
+        };
+        let (plain, sealed) = (Sealer::new(&[]).seal("wh_1", "x"), Sealer::new(&[old]).seal("wh_1", "x"));
+        check(&plain, &[], true);
+        check(&plain, &[old], false);
+        check(&sealed, &[old], true);
+        check(&sealed, &[old, new], true);
+        check(&sealed, &[new, old], false);
     }
 
     #[test]

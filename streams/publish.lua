@@ -1,7 +1,7 @@
 #!lua
 -- Appends events to the log of one shard, each once. Refused when memory is short, before any write.
 -- ARGV 2 call id  3 ms that a key is remembered  4 events (MessagePack, each an array: nonce, type, tenant, ts,
---        conversation id, to, hash of the key, hash of type and body, id at the source, fault; "" for what is absent)
+--        conversation id, to, hashes of its keys, hash of type and body, id at the source, fault; "" for what is absent)
 --      5 source or ""  6 its ids whose acknowledgement is confirmed (MessagePack)
 --      7… the body of each event (apart, since cmsgpack reads no binary)
 -- An event with a fault could not be read: its body is the raw fields, and it is kept as a dead letter.
@@ -26,21 +26,30 @@ local function append(nonce, type, tenant, ts, body, conversation, to)
   return call('XADD', P .. ':events', '*', unpack(event))
 end
 
+-- The event that came with one of these keys, as it is kept; nil where none did.
+local function seen(tenant, hashes)
+  for hash in hashes:gmatch('%S+') do
+    local known = call('GET', key('idem', tenant .. ':' .. hash))
+    if known then return known end
+  end
+end
+
 local function publish(event, body)
   local nonce, type, tenant, ts, conversation, to, idem, same, inId, fault = unpack(event, 1, 10)
   if inId ~= '' and call('ZSCORE', moving, inId) then return { 'moved' } end
   if inId ~= '' then call('ZADD', moving, now, inId) end
   if fault ~= '' then return bad(tenant, fault, body) end
-  local idemKey = idem ~= '' and key('idem', tenant .. ':' .. idem)
-  local before = idemKey and call('GET', idemKey)
-  if before then
-    local ev, itsNonce, itsSame = before:match('^(%S+) (%S+) (%S+)$')
+  local known = seen(tenant, idem)
+  if known then
+    local ev, itsNonce, itsSame = known:match('^(%S+) (%S+) (%S+)$')
     if itsSame == same then return { 'same', ev, itsNonce } end
     if inId == '' then return { 'conflict' } end
     return bad(tenant, 'idempotency_conflict: the same key came before with another type or data', body)
   end
   local ev = append(nonce, type, tenant, ts, body, conversation, to)
-  if idemKey then call('SET', idemKey, ev .. ' ' .. nonce .. ' ' .. same, 'PX', ARGV[3]) end
+  for hash in idem:gmatch('%S+') do
+    call('SET', key('idem', tenant .. ':' .. hash), ev .. ' ' .. nonce .. ' ' .. same, 'PX', ARGV[3])
+  end
   return { 'ok', ev, nonce }
 end
 

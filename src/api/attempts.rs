@@ -16,7 +16,7 @@ use crate::streams::AttemptFilter;
 ///
 /// Also of a deleted one, until they have aged.
 #[utoipa::path(
-    get, path = "/api/v1/webhooks/{webhook_id}/logs", tag = "Logs and statistics",
+    get, operation_id = "list_attempts", path = "/api/v1/webhooks/{webhook_id}/logs", tag = "Logs and statistics",
     params(("webhook_id" = String, Path), AttemptParams),
     responses((status = 200, description = "A page of attempts", body = Page<AttemptJson>)),
 )]

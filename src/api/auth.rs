@@ -177,7 +177,8 @@ fn tenant(own: Option<&str>, headers: &HeaderMap, query: &str) -> Result<String,
 }
 
 fn named(headers: &HeaderMap, query: &str) -> Result<Option<String>, Problem> {
-    let in_headers = headers.get_all(X_TENANT).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let in_headers =
+        headers.get_all(X_TENANT).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let parameters = form_urlencoded::parse(query.as_bytes());
     let in_query = parameters.filter(|(name, _)| name == "tenant").map(|(_, value)| value.into_owned());
     let mut named = in_headers.chain(in_query);

@@ -38,7 +38,7 @@ pub(super) struct Replayed {
 
 /// List dead letters, newest first
 #[utoipa::path(
-    get, path = "/api/v1/dead-letters", tag = "Dead letters", params(DeadLetterParams),
+    get, operation_id = "list_dead_letters", path = "/api/v1/dead-letters", tag = "Dead letters", params(DeadLetterParams),
     responses((status = 200, description = "A page of dead letters", body = Page<DeadLetterJson>)),
 )]
 pub(super) async fn list(
@@ -66,7 +66,7 @@ pub(super) async fn list(
 
 /// Show a dead letter
 #[utoipa::path(
-    get, path = "/api/v1/dead-letters/{dead_letter_id}", tag = "Dead letters", params(("dead_letter_id" = String, Path)),
+    get, operation_id = "get_dead_letter", path = "/api/v1/dead-letters/{dead_letter_id}", tag = "Dead letters", params(("dead_letter_id" = String, Path)),
     responses((status = 200, description = "The dead letter", body = DeadLetterJson)),
 )]
 pub(super) async fn show(
@@ -81,7 +81,7 @@ pub(super) async fn show(
 
 /// Throw a dead letter away
 #[utoipa::path(
-    delete, path = "/api/v1/dead-letters/{dead_letter_id}", tag = "Dead letters",
+    delete, operation_id = "delete_dead_letter", path = "/api/v1/dead-letters/{dead_letter_id}", tag = "Dead letters",
     params(("dead_letter_id" = String, Path)),
     responses((status = 204, description = "It is gone")),
 )]
@@ -100,7 +100,7 @@ pub(super) async fn delete(
 
 /// Send a dead letter once more
 #[utoipa::path(
-    post, path = "/api/v1/dead-letters/{dead_letter_id}/replay", tag = "Dead letters",
+    post, operation_id = "replay_dead_letter", path = "/api/v1/dead-letters/{dead_letter_id}/replay", tag = "Dead letters",
     params(("dead_letter_id" = String, Path)),
     responses((status = 200, description = "It is on its way", body = Replayed)),
 )]
@@ -120,7 +120,7 @@ pub(super) async fn replay_one(
 ///
 /// Up to those that 20 seconds leave time for: `has_more` says that there are others, which the same request sends.
 #[utoipa::path(
-    post, path = "/api/v1/dead-letters/replay", tag = "Dead letters",
+    post, operation_id = "replay_dead_letters", path = "/api/v1/dead-letters/replay", tag = "Dead letters",
     request_body(content = Option<ReplayBody>, description = "Left out: all"),
     responses((status = 200, description = "How many", body = Replayed)),
 )]

@@ -59,6 +59,13 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    /// There is no such webhook, or the request is not signed as it must be: nobody is told which.
+    pub fn unsigned() -> Self {
+        let detail = "no such webhook, or the signature is missing, wrong or too old: sign the raw body with the webhook's \
+                      ingest_secret, by X-Hub-Signature-256 or the headers of Standard Webhooks";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
     pub fn forbidden_role(role: KeyRole, access: Access) -> Self {
         let detail = format!("a key of the role `{}` may not do this; these may: {}", role.name(), access.roles());
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)

@@ -59,7 +59,7 @@ pub(super) struct BatchResults {
 /// The answer means that it is in the log. Within 24 hours the same idempotency key, in the body or in the header
 /// `Idempotency-Key`, is the same event.
 #[utoipa::path(
-    post, path = "/api/v1/events", tag = "Events", request_body = EventBody,
+    post, operation_id = "publish_event", path = "/api/v1/events", tag = "Events", request_body = EventBody,
     responses((status = 202, description = "It is in the log", body = Accepted)),
 )]
 pub(super) async fn publish(
@@ -108,7 +108,7 @@ fn check_size(bytes: usize, most: usize) -> Result<(), Problem> {
 ///
 /// A JSON array, or NDJSON with a line for each. A bad one does not sink the rest.
 #[utoipa::path(
-    post, path = "/api/v1/events/batch", tag = "Events",
+    post, operation_id = "publish_events", path = "/api/v1/events/batch", tag = "Events",
     request_body(description = "Up to 1,000 events", content(
         (Vec<EventBody> = "application/json"), (String = "application/x-ndjson"),
     )),
@@ -162,7 +162,7 @@ fn lines(body: &[u8]) -> Vec<&[u8]> {
 
 /// Show an event
 #[utoipa::path(
-    get, path = "/api/v1/events/{event_id}", tag = "Events", params(("event_id" = String, Path)),
+    get, operation_id = "get_event", path = "/api/v1/events/{event_id}", tag = "Events", params(("event_id" = String, Path)),
     responses((status = 200, description = "The event", body = EventJson)),
 )]
 pub(super) async fn show(
@@ -177,7 +177,7 @@ pub(super) async fn show(
 ///
 /// Of an event for more than 1,000 webhooks only those to which something has happened.
 #[utoipa::path(
-    get, path = "/api/v1/events/{event_id}/deliveries", tag = "Events", params(("event_id" = String, Path), PageParams),
+    get, operation_id = "list_event_deliveries", path = "/api/v1/events/{event_id}/deliveries", tag = "Events", params(("event_id" = String, Path), PageParams),
     responses((status = 200, description = "A page of deliveries, by webhook", body = Page<DeliveryJson>)),
 )]
 pub(super) async fn deliveries(

@@ -42,7 +42,11 @@ pub(super) async fn bounded(State(Guard(slots)): State<Guard>, request: Request,
 #[derive(Clone, Default)]
 pub(super) struct ProxyWarning(Arc<AtomicBool>);
 
-pub(super) async fn warn_of_proxy(State(ProxyWarning(was_said)): State<ProxyWarning>, request: Request, next: Next) -> Response {
+pub(super) async fn warn_of_proxy(
+    State(ProxyWarning(was_said)): State<ProxyWarning>,
+    request: Request,
+    next: Next,
+) -> Response {
     if is_forwarded(request.headers()) && !was_said.swap(true, Ordering::Relaxed) {
         tracing::warn!(
             "requests come through a proxy, so others can reach this API, and webhooks may point to this machine: \

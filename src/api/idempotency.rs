@@ -117,7 +117,9 @@ pub(super) async fn keep_answers(
         Some(Kept::Answered { sealed, .. }) => {
             owner.open(&sealed).ok_or_else(|| Problem::idempotency_conflict("Idempotency-Key"))
         }
-        Some(Kept::Pending { since_ms, .. }) if now_ms().saturating_sub(since_ms) < REQUEST_WITHIN.as_millis() as u64 => {
+        Some(Kept::Pending { since_ms, .. })
+            if now_ms().saturating_sub(since_ms) < REQUEST_WITHIN.as_millis() as u64 =>
+        {
             Err(Problem::in_progress())
         }
         Some(Kept::Pending { seed, .. }) => Ok(answer(&api, &owner, fingerprint, seed, request, next).await),
@@ -127,7 +129,14 @@ pub(super) async fn keep_answers(
 
 /// Does what is asked, and keeps the answer if it is a good one. What was refused may be corrected and sent again with the
 /// same key; of what failed nobody knows how far it came: its seed stays.
-async fn answer(api: &Api, owner: &Owner, fingerprint: String, seed: Seed, mut request: Request, next: Next) -> Response {
+async fn answer(
+    api: &Api,
+    owner: &Owner,
+    fingerprint: String,
+    seed: Seed,
+    mut request: Request,
+    next: Next,
+) -> Response {
     request.extensions_mut().insert(seed);
     let (parts, body) = next.run(request).await.into_parts();
     let body = match to_bytes(body, usize::MAX).await {
@@ -216,10 +225,14 @@ mod tests {
     #[test]
     fn an_answer_opens_for_the_same_keys_only_and_shows_nothing() {
         let owner = |token: &str, key: &str| Owner::new("acme", "key_1", token, key);
-        let sealed = owner("token", "k").seal(StatusCode::CREATED, &HeaderMap::new(), &Bytes::from("{\"secret\":\"whsec_x\"}"));
+        let sealed =
+            owner("token", "k").seal(StatusCode::CREATED, &HeaderMap::new(), &Bytes::from("{\"secret\":\"whsec_x\"}"));
         assert!(!sealed.contains("whsec_x") && !sealed.contains(' '));
         let opened = owner("token", "k").open(&sealed).unwrap();
-        assert_eq!((opened.status(), &opened.headers()[&REPLAYED]), (StatusCode::CREATED, &HeaderValue::from_static("true")));
+        assert_eq!(
+            (opened.status(), &opened.headers()[&REPLAYED]),
+            (StatusCode::CREATED, &HeaderValue::from_static("true"))
+        );
         assert!(owner("other", "k").open(&sealed).is_none());
         assert!(owner("token", "l").open(&sealed).is_none());
     }

@@ -57,7 +57,7 @@ impl EventBody {
             timestamp_ms,
             idempotency_key: self.idempotency_key,
             conversation_id: self.conversation_id,
-            only_for: None,
+            ..NewEvent::default()
         })
     }
 }
@@ -279,6 +279,41 @@ pub(super) struct ReplayBody {
     /// So many a second, at most.
     #[schema(minimum = 1)]
     pub rate: Option<u32>,
+}
+
+/// Body of `POST /api/v1/webhooks/{id}/replay`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = RangeReplay)]
+pub(super) struct RangeReplayBody {
+    /// The first moment: RFC 3339, a date, Unix milliseconds, or an age such as `24h`.
+    #[schema(value_type = String, required = true, example = "24h")]
+    pub from: Option<String>,
+    /// The last moment; now where it is absent.
+    pub until: Option<String>,
+    /// Only events of this type, or `prefix.*`.
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// So many a second, at most.
+    #[schema(minimum = 1)]
+    pub rate: Option<u32>,
+    /// Only say how many there are.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Body of `POST /api/v1/webhooks/{id}/rotate-secret`.
+#[derive(Deserialize, Default, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schema(as = Rotation)]
+pub(super) struct RotationBody {
+    /// The new one; made up where it is absent.
+    pub secret: Option<String>,
+    /// How long the old one signs beside the new one.
+    #[schema(maximum = 2592000, example = 86400)]
+    pub overlap_seconds: Option<u64>,
+    /// Whether the ingest secret is made anew too; the old one is taken as long.
+    pub with_ingest: bool,
 }
 
 /// Body of `POST /api/v1/tenants`.

@@ -279,7 +279,7 @@ impl Webhook {
             },
             secret: with_secrets.then(|| secret.clone()),
             standard_secret: standard_secret(secret).filter(|_| with_secrets),
-            ingest_secret: with_secrets.then(|| subscription.ingest_secret.clone()),
+            ingest_secret: with_secrets.then(|| subscription.ingest.current.clone()),
             last_triggered_at: state.last_triggered_at_ms.map(rfc3339),
             total_deliveries: state.delivered + state.failed,
             successful_deliveries: state.delivered,

@@ -9,11 +9,13 @@ mod extract;
 mod guard;
 mod health;
 mod idempotency;
+mod ingest;
 mod input;
 pub mod json;
 pub mod openapi;
 mod params;
 mod rate;
+mod replays;
 mod routes;
 mod serve;
 mod tenants;
@@ -23,6 +25,7 @@ mod webhooks;
 use std::{sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
+use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
@@ -54,6 +57,11 @@ pub struct Settings {
     pub max_payload_bytes: usize,
     /// Requests of each key.
     pub rate_limit_per_minute: u32,
+    /// Posts to the ingest of one webhook, and from one address.
+    pub ingest_webhook_limit: u32,
+    pub ingest_address_limit: u32,
+    /// Proxies whose word about where a request comes from is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// Webhooks may point to this machine only because nobody else seems to be able to ask (contract §4).
     pub trusts_locality: bool,
 }
@@ -98,7 +106,9 @@ fn router(api: Api, is_local: bool) -> Router {
         .layer(middleware::from_fn_with_state(api.clone(), idempotency::keep_answers))
         .layer(key())
         .with_state(api.clone());
+    let open = Router::from(routes::open()).with_state(api.clone());
     let mut router = keyed
+        .merge(open)
         .merge(openapi::router())
         .layer(middleware::from_fn_with_state(guard::Guard::new(), guard::bounded))
         // Health is asked most urgently when all else is too much.

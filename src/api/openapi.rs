@@ -28,7 +28,7 @@ pub(super) const KEY: &str = "key";
                        `RateLimit-Reset` (seconds), and every answer an `X-Request-Id`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    components(schemas(ProblemJson)),
+    components(schemas(ProblemJson))
 )]
 struct Document;
 

@@ -73,9 +73,8 @@ impl<'de> Deserialize<'de> for Limit {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let allowed = text.parse().ok().filter(|limit| LIMIT.contains(limit)).map(Self);
-        allowed.ok_or_else(|| {
-            D::Error::custom(format!("{} to {} is allowed, not `{text}`", LIMIT.start(), LIMIT.end()))
-        })
+        allowed
+            .ok_or_else(|| D::Error::custom(format!("{} to {} is allowed, not `{text}`", LIMIT.start(), LIMIT.end())))
     }
 }
 
@@ -122,7 +121,8 @@ impl<'de, T: Wanted> Deserialize<'de> for Parsed<T> {
 
 /// Where a page begins, from the `next_cursor` of the one before.
 pub(super) fn place<T: FromStr>(cursor: Option<&str>) -> Result<Option<T>, Problem> {
-    let read = |text: &str| text.parse().map_err(|_| Problem::invalid("cursor", "must be a `next_cursor` of this list"));
+    let read =
+        |text: &str| text.parse().map_err(|_| Problem::invalid("cursor", "must be a `next_cursor` of this list"));
     cursor.map(read).transpose()
 }
 

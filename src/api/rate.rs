@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue};
 
 use super::{Api, auth::Caller, error::Problem};
-use crate::{manage::now_ms, streams};
+use crate::manage::now_ms;
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -58,15 +58,11 @@ pub(super) async fn of_caller(api: &Api, caller: &Caller) -> Result<Allowance, P
     count(api, &caller.id, api.settings.rate_limit_per_minute.into()).await
 }
 
-/// Counts a request of `who`, which is a key, a webhook or an address, against `limit` a minute. A Redis that is full counts
-/// nothing: what frees it must go on.
+/// Counts a request of `who`, which is a key, a webhook or an address, against `limit` a minute.
 pub(super) async fn count(api: &Api, who: &str, limit: u64) -> Result<Allowance, Problem> {
     let now_s = now_ms() / 1000;
     let window = WINDOW.as_secs();
-    let used = match api.streams.count_request(who, now_s / window, 2 * WINDOW).await {
-        Err(streams::Error::Full) => 0,
-        counted => counted?,
-    };
+    let used = api.streams.count_request(who, now_s / window, 2 * WINDOW).await?;
     Ok(Allowance { limit, used, reset_seconds: window - now_s % window })
 }
 
@@ -81,7 +77,10 @@ mod tests {
             assert_eq!(allowance.is_exceeded(), is_exceeded);
             let response = allowance.noted_in(Response::default());
             assert_eq!(response.headers()["ratelimit-remaining"], remaining);
-            assert_eq!((&response.headers()["ratelimit-limit"], &response.headers()["ratelimit-reset"]), (&"2".parse().unwrap(), &"9".parse().unwrap()));
+            assert_eq!(
+                (&response.headers()["ratelimit-limit"], &response.headers()["ratelimit-reset"]),
+                (&"2".parse().unwrap(), &"9".parse().unwrap())
+            );
         };
         check(1, false, "1");
         check(2, false, "0");

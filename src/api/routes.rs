@@ -9,12 +9,21 @@ use utoipa::openapi::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, attempts, auth, dead_letters, events, openapi, tenants, webhooks};
+use super::{Api, attempts, auth, dead_letters, events, ingest, openapi, replays, tenants, webhooks};
 use crate::domain::access::Access;
 
 /// All routes, to describe them.
 pub(super) fn all() -> OpenApiRouter<Api> {
-    keyed()
+    keyed().merge(open())
+}
+
+/// The routes that need none.
+pub(super) fn open() -> OpenApiRouter<Api> {
+    let mut router = OpenApiRouter::new().routes(routes!(ingest::post));
+    for item in router.get_openapi_mut().paths.paths.values_mut() {
+        operations(item).for_each(refuses);
+    }
+    router
 }
 
 /// The routes that need a key.
@@ -38,6 +47,7 @@ fn group(access: Access) -> OpenApiRouter<Api> {
             .routes(routes!(webhooks::list))
             .routes(routes!(webhooks::show))
             .routes(routes!(attempts::list))
+            .routes(routes!(replays::show))
             .routes(routes!(dead_letters::list))
             .routes(routes!(dead_letters::show)),
         Access::Write => router
@@ -45,6 +55,8 @@ fn group(access: Access) -> OpenApiRouter<Api> {
             .routes(routes!(webhooks::update, webhooks::delete))
             .routes(routes!(webhooks::pause))
             .routes(routes!(webhooks::resume))
+            .routes(routes!(webhooks::rotate_secret))
+            .routes(routes!(replays::start))
             .routes(routes!(dead_letters::replay))
             .routes(routes!(dead_letters::delete))
             .routes(routes!(dead_letters::replay_one)),
@@ -80,7 +92,7 @@ fn describe(operation: &mut Operation, access: Access) {
 }
 
 /// Whatever else is answered is a problem.
-pub(super) fn refuses(operation: &mut Operation) {
+fn refuses(operation: &mut Operation) {
     let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let refused = ResponseBuilder::new().description("Refused").content("application/problem+json", problem);
     operation.responses.responses.insert("default".to_owned(), RefOr::T(refused.build()));

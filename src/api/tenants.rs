@@ -20,7 +20,7 @@ fn required(field: &'static str) -> impl Fn() -> Invalid {
 
 /// Create a tenant, or name one that came into being by itself
 #[utoipa::path(
-    post, path = "/api/v1/tenants", tag = "Tenants and keys", request_body = NewTenantBody,
+    post, operation_id = "create_tenant", path = "/api/v1/tenants", tag = "Tenants and keys", request_body = NewTenantBody,
     responses((status = 201, description = "The tenant", body = TenantJson)),
 )]
 pub(super) async fn create(
@@ -34,7 +34,7 @@ pub(super) async fn create(
 
 /// List tenants, in the order of their ids
 #[utoipa::path(
-    get, path = "/api/v1/tenants", tag = "Tenants and keys", params(PageParams),
+    get, operation_id = "list_tenants", path = "/api/v1/tenants", tag = "Tenants and keys", params(PageParams),
     responses((status = 200, description = "A page of tenants", body = Page<TenantJson>)),
 )]
 pub(super) async fn list(
@@ -52,7 +52,7 @@ pub(super) async fn list(
 ///
 /// Its keys are taken back. Its events and attempts stay until they have aged.
 #[utoipa::path(
-    delete, path = "/api/v1/tenants/{tenant_id}", tag = "Tenants and keys", params(("tenant_id" = String, Path)),
+    delete, operation_id = "delete_tenant", path = "/api/v1/tenants/{tenant_id}", tag = "Tenants and keys", params(("tenant_id" = String, Path)),
     responses((status = 204, description = "It is deleted")),
 )]
 pub(super) async fn delete(State(api): State<Api>, Id(id): Id) -> Result<StatusCode, Problem> {
@@ -64,7 +64,7 @@ pub(super) async fn delete(State(api): State<Api>, Id(id): Id) -> Result<StatusC
 ///
 /// The key is in this answer only.
 #[utoipa::path(
-    post, path = "/api/v1/keys", tag = "Tenants and keys", request_body = NewKeyBody,
+    post, operation_id = "create_key", path = "/api/v1/keys", tag = "Tenants and keys", request_body = NewKeyBody,
     responses((status = 201, description = "The key", body = KeyJson)),
 )]
 pub(super) async fn create_key(
@@ -73,9 +73,8 @@ pub(super) async fn create_key(
     Json(body): Json<NewKeyBody>,
 ) -> Result<(StatusCode, Answer<KeyJson>), Problem> {
     let role = body.role.ok_or_else(required("role"))?;
-    let role = KeyRole::of_name(&role).ok_or_else(|| {
-        Invalid::new("role", "`admin`, `tenant`, `publish` or `read` is allowed")
-    })?;
+    let role = KeyRole::of_name(&role)
+        .ok_or_else(|| Invalid::new("role", "`admin`, `tenant`, `publish` or `read` is allowed"))?;
     let (key, text) = api.manager.create_key(role, body.tenant.as_deref(), seed).await?;
     Ok((StatusCode::CREATED, Answer(KeyJson::of(&key, Some(text)))))
 }
@@ -84,7 +83,7 @@ pub(super) async fn create_key(
 ///
 /// With `X-Tenant` or `?tenant=` those of that tenant, else all.
 #[utoipa::path(
-    get, path = "/api/v1/keys", tag = "Tenants and keys", params(PageParams),
+    get, operation_id = "list_keys", path = "/api/v1/keys", tag = "Tenants and keys", params(PageParams),
     responses((status = 200, description = "A page of keys", body = Page<KeyJson>)),
 )]
 pub(super) async fn list_keys(
@@ -101,7 +100,7 @@ pub(super) async fn list_keys(
 
 /// Revoke an API key, everywhere and at once
 #[utoipa::path(
-    delete, path = "/api/v1/keys/{key_id}", tag = "Tenants and keys", params(("key_id" = String, Path)),
+    delete, operation_id = "revoke_key", path = "/api/v1/keys/{key_id}", tag = "Tenants and keys", params(("key_id" = String, Path)),
     responses((status = 204, description = "It opens nothing any more")),
 )]
 pub(super) async fn revoke_key(State(api): State<Api>, Id(id): Id) -> Result<StatusCode, Problem> {

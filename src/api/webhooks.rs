@@ -8,10 +8,11 @@ use super::{
     auth::Tenant,
     error::Problem,
     extract::{Id, Json, NewId, OptionalJson},
-    input::{NewWebhookBody, ResumeBody, WebhookChangeBody},
+    input::{NewWebhookBody, ResumeBody, RotationBody, WebhookChangeBody},
     json::{Page, Webhook},
     params::{PageParams, Params},
 };
+use crate::manage::Rotation;
 
 type One = Result<Answer<Webhook>, Problem>;
 
@@ -19,7 +20,7 @@ type One = Result<Answer<Webhook>, Problem>;
 ///
 /// Its secrets are in this answer only.
 #[utoipa::path(
-    post, path = "/api/v1/webhooks", tag = "Webhooks", request_body = NewWebhookBody,
+    post, operation_id = "create_webhook", path = "/api/v1/webhooks", tag = "Webhooks", request_body = NewWebhookBody,
     responses((status = 201, description = "The webhook, with its secrets", body = Webhook)),
 )]
 pub(super) async fn create(
@@ -34,7 +35,7 @@ pub(super) async fn create(
 
 /// List webhooks, in the order of their creation
 #[utoipa::path(
-    get, path = "/api/v1/webhooks", tag = "Webhooks", params(PageParams),
+    get, operation_id = "list_webhooks", path = "/api/v1/webhooks", tag = "Webhooks", params(PageParams),
     responses((status = 200, description = "A page of webhooks", body = Page<Webhook>)),
 )]
 pub(super) async fn list(
@@ -52,7 +53,7 @@ pub(super) async fn list(
 
 /// Show a webhook
 #[utoipa::path(
-    get, path = "/api/v1/webhooks/{webhook_id}", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    get, operation_id = "get_webhook", path = "/api/v1/webhooks/{webhook_id}", tag = "Webhooks", params(("webhook_id" = String, Path)),
     responses((status = 200, description = "The webhook", body = Webhook)),
 )]
 pub(super) async fn show(State(api): State<Api>, Tenant(tenant): Tenant, Id(id): Id) -> One {
@@ -64,7 +65,7 @@ pub(super) async fn show(State(api): State<Api>, Tenant(tenant): Tenant, Id(id):
 ///
 /// What is absent is kept, null gives a field its default back.
 #[utoipa::path(
-    patch, path = "/api/v1/webhooks/{webhook_id}", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    patch, operation_id = "update_webhook", path = "/api/v1/webhooks/{webhook_id}", tag = "Webhooks", params(("webhook_id" = String, Path)),
     request_body = WebhookChangeBody,
     responses((status = 200, description = "The webhook as it is now", body = Webhook)),
 )]
@@ -82,7 +83,7 @@ pub(super) async fn update(
 ///
 /// Its attempts can be looked at until they have aged.
 #[utoipa::path(
-    delete, path = "/api/v1/webhooks/{webhook_id}", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    delete, operation_id = "delete_webhook", path = "/api/v1/webhooks/{webhook_id}", tag = "Webhooks", params(("webhook_id" = String, Path)),
     responses((status = 204, description = "It is deleted")),
 )]
 pub(super) async fn delete(State(api): State<Api>, Tenant(tenant): Tenant, Id(id): Id) -> Result<StatusCode, Problem> {
@@ -94,7 +95,7 @@ pub(super) async fn delete(State(api): State<Api>, Tenant(tenant): Tenant, Id(id
 ///
 /// What is under way finishes; it goes on collecting, and sends when it is resumed.
 #[utoipa::path(
-    post, path = "/api/v1/webhooks/{webhook_id}/pause", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    post, operation_id = "pause_webhook", path = "/api/v1/webhooks/{webhook_id}/pause", tag = "Webhooks", params(("webhook_id" = String, Path)),
     responses((status = 200, description = "The webhook", body = Webhook)),
 )]
 pub(super) async fn pause(State(api): State<Api>, Tenant(tenant): Tenant, Id(id): Id) -> One {
@@ -104,7 +105,7 @@ pub(super) async fn pause(State(api): State<Api>, Tenant(tenant): Tenant, Id(id)
 
 /// Let a paused or disabled webhook go on
 #[utoipa::path(
-    post, path = "/api/v1/webhooks/{webhook_id}/resume", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    post, operation_id = "resume_webhook", path = "/api/v1/webhooks/{webhook_id}/resume", tag = "Webhooks", params(("webhook_id" = String, Path)),
     request_body(content = Option<ResumeBody>, description = "May be left out"),
     responses((status = 200, description = "The webhook", body = Webhook)),
 )]
@@ -116,4 +117,23 @@ pub(super) async fn resume(
 ) -> One {
     let resumed = api.manager.resume_webhook(&tenant, &id, body.skip).await?;
     Ok(Answer(Webhook::of(&resumed, false)))
+}
+
+/// Give a webhook a new secret
+///
+/// Both sign for `overlap_seconds`; the new one is in this answer only.
+#[utoipa::path(
+    post, operation_id = "rotate_secret", path = "/api/v1/webhooks/{webhook_id}/rotate-secret", tag = "Webhooks", params(("webhook_id" = String, Path)),
+    request_body(content = Option<RotationBody>, description = "May be left out"),
+    responses((status = 200, description = "The webhook, with its secrets", body = Webhook)),
+)]
+pub(super) async fn rotate_secret(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Id(id): Id,
+    OptionalJson(body): OptionalJson<RotationBody>,
+) -> One {
+    let RotationBody { secret, overlap_seconds, with_ingest } = body;
+    let rotated = api.manager.rotate_secret(&tenant, &id, Rotation { secret, overlap_seconds, with_ingest }).await?;
+    Ok(Answer(Webhook::of(&rotated, true)))
 }

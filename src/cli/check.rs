@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{context::Context, values::count};
 use crate::{
-    config::{Config, Durability, RedisUrl},
+    config::{Config, Durability},
     streams::ServerReport,
 };
 
@@ -55,7 +55,9 @@ fn of_configuration(config: &Config) -> Vec<Finding> {
         let text = config.refuse("targets.ca_file", format_args!("{} cannot be read: {error}", path.display()));
         findings.push(Finding { is_fault: true, text: text.to_string() });
     }
-    if config.secrets.keys.is_empty() && config.redis.url != RedisUrl::Embedded {
+    if let Err(refused) = config.check_secrets() {
+        findings.push(Finding { is_fault: true, text: refused.to_string() });
+    } else if config.secrets.keys.is_empty() {
         let text = config.refuse(
             "secrets.key",
             "is not set, so whoever can read this Redis can read webhooks' secrets: set it to what \

@@ -109,7 +109,10 @@ pub struct PurgeArgs {
 impl FilterArgs {
     fn into_parts(self) -> (String, DeadLetterFilter) {
         let Self { webhook, event_type, since, until, reason, ids, tenant } = self;
-        (tenant.tenant, DeadLetterFilter { webhook, event_type, since_ms: since, until_ms: until, reason, ids, with_strays: true })
+        (
+            tenant.tenant,
+            DeadLetterFilter { webhook, event_type, since_ms: since, until_ms: until, reason, ids, with_strays: true },
+        )
     }
 }
 

@@ -8,6 +8,7 @@ mod context;
 mod dead_letter;
 mod demo;
 mod errors;
+mod key;
 mod lines;
 mod logs;
 mod output;
@@ -122,6 +123,9 @@ enum Command {
     /// Manage tenants
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Manage API keys: who may use the HTTP API
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Look at dead letters, send them once more, or throw them away
     #[command(subcommand, visible_alias = "dead-letter")]
     Deadletter(dead_letter::DeadLetterCommand),
@@ -155,6 +159,7 @@ impl Command {
             Self::Publish(_)
             | Self::Webhook(_)
             | Self::Tenant(_)
+            | Self::Key(_)
             | Self::Deadletter(_)
             | Self::Replay(_)
             | Self::Status(_)
@@ -176,6 +181,7 @@ impl Command {
             Self::Publish(args) => publish::run(&context, args).await,
             Self::Webhook(command) => webhook::run(&context, command).await,
             Self::Tenant(command) => tenant::run(&context, command).await,
+            Self::Key(command) => key::run(&context, command).await,
             Self::Deadletter(command) => dead_letter::run(&context, command).await,
             Self::Replay(args) => replay::run(&context, args).await,
             Self::Status(args) => status::run(&context, args).await,

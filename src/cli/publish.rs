@@ -67,7 +67,7 @@ async fn publish_one(context: &Context, args: PublishArgs) -> anyhow::Result<()>
         timestamp_ms: args.timestamp,
         idempotency_key: args.idempotency_key,
         conversation_id: args.conversation_id,
-        only_for: None,
+        ..NewEvent::default()
     };
     event.validate(max_bytes)?;
     let streams = context.streams().await?;

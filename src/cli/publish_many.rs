@@ -152,7 +152,7 @@ fn parse(line: &Line, tenant: &str) -> Result<NewEvent, Invalid> {
         timestamp_ms,
         idempotency_key: line.idempotency_key,
         conversation_id: line.conversation_id,
-        only_for: None,
+        ..NewEvent::default()
     })
 }
 

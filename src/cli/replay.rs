@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     dispatch,
-    manage::Manager,
+    manage::{Manager, NewReplay},
     streams::{Job, JobState, Streams},
 };
 
@@ -71,7 +71,9 @@ pub async fn run(context: &Context, args: ReplayArgs) -> anyhow::Result<()> {
         }
         return context.out.line(format_args!("{} would be put to {} once more", count(number, "event"), args.webhook));
     }
-    let job = manager.start_replay(tenant, &args.webhook, args.from, until, pattern, args.rate).await?;
+    let pattern = args.event_type.clone();
+    let asked = NewReplay { from_ms: args.from, until_ms: until, pattern, rate: args.rate, seed: None };
+    let job = manager.start_replay(tenant, &args.webhook, &asked).await?;
     watch(context, &streams, &manager, job).await
 }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     api::json::{self, Page},
     domain::id::SubscriptionId,
+    manage::{OVERLAP_SECONDS, Rotation},
     streams::Versioned,
 };
 
@@ -69,6 +70,12 @@ pub enum WebhookCommand {
     /// Let a paused or disabled webhook go on
     #[command(after_help = "Example:\n  posthaste webhook resume wh_… --skip")]
     Resume(ResumeArgs),
+    /// Give a webhook a new secret; both sign until the overlap ends
+    #[command(
+        name = "rotate-secret",
+        after_help = "Example:\n  posthaste webhook rotate-secret wh_… --overlap-seconds 3600"
+    )]
+    RotateSecret(RotateArgs),
     /// List a webhook's attempts, newest first
     #[command(after_help = "Example:\n  posthaste webhook logs wh_… --status failed --since 1h")]
     Logs(logs::LogsArgs),
@@ -116,6 +123,21 @@ pub struct ResumeArgs {
     skip: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// The new secret [default: one made up]
+    #[arg(long)]
+    secret: Option<String>,
+    /// How long the old one signs beside the new one
+    #[arg(long, value_name = "SECONDS", default_value_t = OVERLAP_SECONDS)]
+    overlap_seconds: u64,
+    /// Make the secret of its ingest address anew too
+    #[arg(long)]
+    with_ingest: bool,
+}
+
 pub async fn run(context: &Context, command: WebhookCommand) -> anyhow::Result<()> {
     match command {
         WebhookCommand::Create(args) => create(context, args).await,
@@ -133,8 +155,16 @@ pub async fn run(context: &Context, command: WebhookCommand) -> anyhow::Result<(
         WebhookCommand::Resume(ResumeArgs { one: OneArgs { id, tenant }, skip }) => {
             show(context, &context.manager().await?.resume_webhook(&tenant.tenant, &id, skip).await?)
         }
+        WebhookCommand::RotateSecret(args) => rotate_secret(context, args).await,
         WebhookCommand::Logs(args) => logs::run(context, args).await,
     }
+}
+
+async fn rotate_secret(context: &Context, args: RotateArgs) -> anyhow::Result<()> {
+    let RotateArgs { one: OneArgs { id, tenant }, secret, overlap_seconds, with_ingest } = args;
+    let rotation = Rotation { secret, overlap_seconds: Some(overlap_seconds), with_ingest };
+    let webhook = context.manager().await?.rotate_secret(&tenant.tenant, &id, rotation).await?;
+    show_with_secrets(context, &webhook)
 }
 
 async fn create(context: &Context, CreateArgs { new, tenant }: CreateArgs) -> anyhow::Result<()> {
@@ -144,7 +174,11 @@ async fn create(context: &Context, CreateArgs { new, tenant }: CreateArgs) -> an
     if is_paused {
         webhook = manager.pause_webhook(&tenant.tenant, &webhook.subscription.id.to_string()).await?;
     }
-    context.out.one(&json::Webhook::of(&webhook, true), &FIELDS)?;
+    show_with_secrets(context, &webhook)
+}
+
+fn show_with_secrets(context: &Context, webhook: &Versioned) -> anyhow::Result<()> {
+    context.out.one(&json::Webhook::of(webhook, true), &FIELDS)?;
     if !context.out.is_json {
         errors::say("the secrets are not shown again");
     }

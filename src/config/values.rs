@@ -143,12 +143,17 @@ pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<U
 
 /// Networks; a bare address is a network of one.
 pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<IpNet>>, D::Error> {
+    network_list(deserializer).map(Some)
+}
+
+/// Networks of which there may be none.
+pub fn network_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     let parse = |text: &String| {
         let network = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         network.ok_or_else(|| D::Error::custom(format_args!("must hold networks such as 10.1.0.0/16, not `{text}`")))
     };
-    texts.iter().map(parse).collect::<Result<_, _>>().map(Some)
+    texts.iter().map(parse).collect()
 }
 
 /// Host names, in lower case.

@@ -41,6 +41,9 @@ pub struct NewEvent {
     pub idempotency_key: Option<String>,
     pub conversation_id: Option<String>,
     pub only_for: Option<SubscriptionId>,
+    /// What the signed request that it came by is known by: for a day a request known by one of these is the same event,
+    /// whatever else it says.
+    pub signatures: Vec<String>,
 }
 
 impl NewEvent {

@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod event;
 pub mod filter;
 pub mod id;
+pub mod ingest;
 pub mod outcome;
 pub mod retry;
 pub mod signature;

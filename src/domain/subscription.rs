@@ -31,7 +31,7 @@ pub struct Subscription {
     pub payload_format: PayloadFormat,
     pub secrets: Secrets,
     /// What a post to the ingest address is signed with.
-    pub ingest_secret: String,
+    pub ingest: Secrets,
     pub created_at_ms: u64,
     pub updated_at_ms: u64,
 }
@@ -48,12 +48,31 @@ impl Subscription {
     }
 }
 
-/// What deliveries are signed with.
+/// What is signed with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secrets {
     pub current: String,
     /// The secret before the last rotation signs too, until its time: Unix milliseconds.
     pub previous: Option<(String, u64)>,
+}
+
+impl Secrets {
+    /// One that has no other beside it.
+    pub fn only(current: String) -> Self {
+        Self { current, previous: None }
+    }
+
+    /// Puts `new` in the place of the current one, which goes on signing until `until_ms`.
+    pub fn rotate(&mut self, new: String, until_ms: u64) {
+        let old = std::mem::replace(&mut self.current, new);
+        self.previous = Some((old, until_ms));
+    }
+
+    /// Those that sign at a moment, the current one first.
+    pub fn live(&self, now_ms: u64) -> impl Iterator<Item = &str> {
+        let previous = self.previous.as_ref().filter(|(_, until_ms)| now_ms < *until_ms);
+        std::iter::once(self.current.as_str()).chain(previous.map(|(secret, _)| secret.as_str()))
+    }
 }
 
 impl std::fmt::Debug for Secrets {
@@ -122,4 +141,28 @@ pub struct State {
     pub leased: u64,
     /// Dead letters kept.
     pub dead: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_before_a_rotation_signs_until_its_time() {
+        let mut secrets = Secrets::only("a".into());
+        let check = |secrets: &Secrets, now_ms: u64, expected: &[&str]| {
+            assert_eq!(secrets.live(now_ms).collect::<Vec<_>>(), expected, "{now_ms}");
+        };
+        check(&secrets, 0, &["a"]);
+        secrets.rotate("b".into(), 10);
+        check(&secrets, 9, &["b", "a"]);
+        check(&secrets, 10, &["b"]);
+        secrets.rotate("c".into(), 20);
+        check(&secrets, 9, &["c", "b"]);
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        assert_eq!(format!("{:?}", Secrets::only("hunter2".into())), "Secrets(…)");
+    }
 }

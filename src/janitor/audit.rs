@@ -1,4 +1,5 @@
-//! The audit of what belongs together: all of a shard once it is taken over, then again from time to time.
+//! The audit of what belongs together: all of a shard once it is taken over, then again from time to time. On its way it
+//! seals secrets anew, so that a key that was replaced is needed no longer once it has been through.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -54,7 +55,7 @@ pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>) {
 }
 
 async fn turn(streams: &Streams, shard: ShardId, place: &mut Place, failures: &mut Failures) -> Result<()> {
-    let (until, mut mended) = (Instant::now() + TURN, 0);
+    let (until, mut mended, mut resealed) = (Instant::now() + TURN, 0, 0_u64);
     while Instant::now() < until && !failures.is_cut_off() {
         *place = match place {
             Place::Done(next) if *next > Instant::now() => break,
@@ -63,6 +64,7 @@ async fn turn(streams: &Streams, shard: ShardId, place: &mut Place, failures: &m
                 let page = streams.subscriptions_by_rank(shard, *rank, SUBSCRIPTIONS).await?;
                 for (subscription, _) in page.iter().filter(|(_, deleted_ms)| *deleted_ms == 0) {
                     mended += failures.note(streams.audit(*subscription).await).unwrap_or(0);
+                    resealed += u64::from(failures.note(streams.reseal(*subscription).await).unwrap_or(false));
                 }
                 let is_last = (page.len() as isize) < SUBSCRIPTIONS;
                 if is_last { Place::References("0".to_owned()) } else { Place::Subscriptions(*rank + SUBSCRIPTIONS) }
@@ -73,6 +75,9 @@ async fn turn(streams: &Streams, shard: ShardId, place: &mut Place, failures: &m
                 if next == "0" { Place::Done(Instant::now() + AUDIT_EVERY) } else { Place::References(next) }
             }
         };
+    }
+    if resealed > 0 {
+        tracing::info!(shard, webhooks = resealed, "secrets were sealed with the first key of secrets.key");
     }
     if mended > 0 {
         metrics::mended(mended);

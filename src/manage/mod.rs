@@ -8,6 +8,7 @@ mod fields;
 mod filter;
 mod keys;
 mod replays;
+mod secrets;
 mod tenants;
 mod walk;
 mod webhooks;
@@ -20,6 +21,8 @@ use std::{
 
 pub use dead_letters::{DeadItem, DeadLetterPage};
 pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
+pub use replays::NewReplay;
+pub use secrets::{OVERLAP_SECONDS, Rotation};
 pub use webhooks::{NewWebhook, RetryInput, WebhookChange};
 
 use crate::{

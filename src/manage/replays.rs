@@ -1,6 +1,6 @@
 //! Replays: a range of the event log, put to one webhook once more. For a new webhook it is the backfill.
 
-use super::{ManageError, Manager};
+use super::{ManageError, Manager, Seed};
 use crate::{
     domain::{Invalid, filter::Pattern, id::StreamId},
     streams::{Job, JobState, LogEntry, ShardId},
@@ -9,29 +9,40 @@ use crate::{
 /// Events of the log read at once.
 const PAGE: usize = 200;
 
+/// A replay that somebody asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewReplay {
+    /// What was published from here to there: Unix milliseconds, both included.
+    pub from_ms: u64,
+    pub until_ms: u64,
+    /// An event filter (`message.*`); all that the webhook wants when absent.
+    pub pattern: Option<String>,
+    /// Deliveries a second, at most.
+    pub rate: Option<u32>,
+    /// What its id is made of; drawn when absent.
+    pub seed: Option<Seed>,
+}
+
 impl Manager {
-    /// Starts a replay of what was published from `from_ms` to `until_ms` (Unix milliseconds, both included), up to
-    /// `rate` a second. A dispatcher carries it out.
+    /// Starts a replay to a webhook. A dispatcher carries it out. The same seed starts it once.
     ///
     /// # Errors
     /// [`ManageError::NotFound`], or what is wrong with a field.
-    pub async fn start_replay(
-        &self,
-        tenant: &str,
-        webhook: &str,
-        from_ms: u64,
-        until_ms: u64,
-        pattern: Option<&str>,
-        rate: Option<u32>,
-    ) -> Result<Job, ManageError> {
-        let (from, until) = range(from_ms, until_ms)?;
+    pub async fn start_replay(&self, tenant: &str, webhook: &str, asked: &NewReplay) -> Result<Job, ManageError> {
+        let (from, until) = range(asked.from_ms, asked.until_ms)?;
+        let (pattern, rate) = (asked.pattern.as_deref(), asked.rate);
+        let seed = asked.seed.unwrap_or_else(Seed::draw);
         let pattern = pattern.map(filter).transpose()?;
         if rate == Some(0) {
             return Err(Invalid::new("rate", "at least 1 a second, or none for no limit").into());
         }
         let webhook = self.webhook(tenant, webhook).await?.subscription;
+        let id = format!("{:016x}", seed.random);
+        if let Some(begun) = self.streams.job(webhook.id.shard, &id).await? {
+            return Ok(begun);
+        }
         let job = Job {
-            id: format!("{:016x}", rand::random::<u64>()),
+            id,
             subscription: webhook.id,
             from,
             until,
@@ -73,6 +84,16 @@ impl Manager {
                 _ => return Ok(count),
             }
         }
+    }
+
+    /// A replay to a webhook of a tenant.
+    ///
+    /// # Errors
+    /// [`ManageError::NotFound`], also a day after its end.
+    pub async fn replay(&self, tenant: &str, webhook: &str, id: &str) -> Result<Job, ManageError> {
+        let webhook = self.webhook(tenant, webhook).await?.subscription.id;
+        let found = self.streams.job(webhook.shard, id).await?;
+        found.filter(|job| job.subscription == webhook).ok_or(ManageError::NotFound("replay"))
     }
 
     /// Where a replay stands; `None` a day after its end.

@@ -103,8 +103,8 @@ impl Manager {
             ordering: new.ordering.as_deref().map(fields::ordering).transpose()?.unwrap_or_default(),
             headers: fields::headers(new.headers)?,
             payload_format: new.payload_format.as_deref().map(fields::payload_format).transpose()?.unwrap_or_default(),
-            secrets: Secrets { current: secret, previous: None },
-            ingest_secret: generate(rand::random()),
+            secrets: Secrets::only(secret),
+            ingest: Secrets::only(generate(rand::random())),
             created_at_ms: seed.ms,
             updated_at_ms: seed.ms,
         })
@@ -152,24 +152,35 @@ impl Manager {
         id: &str,
         change: WebhookChange,
     ) -> Result<Versioned, ManageError> {
+        let is_active = change.is_active;
+        let before = self.rewrite(tenant, id, |webhook| self.changed(webhook, change.clone())).await?;
+        if let Some(wanted) = is_active
+            && wanted != (before.state.status == Status::Active)
+        {
+            self.set_active(before.subscription.id, wanted).await?;
+        }
+        self.webhook(tenant, id).await
+    }
+
+    /// Writes what `change` makes of a webhook, and returns what it made it of: the newest, whoever else changes it.
+    pub(super) async fn rewrite(
+        &self,
+        tenant: &str,
+        id: &str,
+        change: impl Fn(Subscription) -> Result<Subscription, Invalid>,
+    ) -> Result<Versioned, ManageError> {
         for _ in 0..LOST_RACES_AT_MOST {
             let before = self.webhook(tenant, id).await?;
-            let mut changed = self.changed(before.subscription.clone(), change.clone())?;
-            if changed != before.subscription {
-                changed.updated_at_ms = now_ms();
-                // Earlier failures say nothing about another address.
-                let clears_faults = changed.url != before.subscription.url;
-                if self.streams.update_subscription(&changed, before.version, clears_faults).await?.is_none() {
-                    continue;
-                }
+            let mut changed = change(before.subscription.clone())?;
+            if changed == before.subscription {
+                return Ok(before);
             }
-            let is_active = before.state.status == Status::Active;
-            if let Some(wanted) = change.is_active
-                && wanted != is_active
-            {
-                self.set_active(changed.id, wanted).await?;
+            changed.updated_at_ms = now_ms();
+            // Earlier failures say nothing about another address.
+            let clears_faults = changed.url != before.subscription.url;
+            if self.streams.update_subscription(&changed, before.version, clears_faults).await?.is_some() {
+                return Ok(before);
             }
-            return self.webhook(tenant, id).await;
         }
         Err(ManageError::Conflict(format!("webhook {id} is being changed by others all the time: try again")))
     }

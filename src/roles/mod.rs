@@ -120,6 +120,7 @@ impl Listeners {
     async fn bind(config: &Config, role: Role, options: Options) -> Result<Self, ConfigError> {
         if role.is(Role::Api) {
             config.check_api()?;
+            config.check_secrets()?;
         }
         let api = if role.is(Role::Api) { Some(bind(config, "api.listen", config.api.listen).await?) } else { None };
         let metrics = match metrics_address(config, role, options) {
@@ -259,6 +260,9 @@ impl Process<'_> {
         let settings = api::Settings {
             max_payload_bytes,
             rate_limit_per_minute: self.config.api.rate_limit_per_minute,
+            ingest_webhook_limit: self.config.ingest.rate_limit_per_minute,
+            ingest_address_limit: self.config.ingest.address_rate_limit_per_minute,
+            trusted_proxies: self.config.api.trusted_proxies.clone(),
             trusts_locality: self.trusts_locality(),
         };
         let api = Api::new(self.streams.clone(), manager, publisher, figures, &admin_key.key, settings);

@@ -60,7 +60,7 @@ fn read_for(tenant: &str, fields: &Fields, max_payload_bytes: usize) -> Result<N
         timestamp_ms,
         idempotency_key: text(fields, "idem")?.map(str::to_owned),
         conversation_id: text(fields, "conversation_id")?.map(str::to_owned),
-        only_for: None,
+        ..NewEvent::default()
     };
     event.validate(max_payload_bytes).map_err(|error| error.to_string())?;
     Ok(event)

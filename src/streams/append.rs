@@ -72,7 +72,8 @@ struct AppendItem<'a> {
     body: &'a Bytes,
     conversation_id: &'a str,
     only_for: String,
-    key_hash: String,
+    /// Parted by spaces.
+    key_hashes: String,
     same_hash: String,
     source_id: String,
     fault: &'a str,
@@ -89,10 +90,10 @@ impl<'a> AppendItem<'a> {
                 body: &event.data,
                 conversation_id: event.conversation_id.as_deref().unwrap_or_default(),
                 only_for: event.only_for.map(|id| id.to_string()).unwrap_or_default(),
-                key_hash: event.idempotency_key.as_ref().map(|key| digest(&[key.as_bytes()])).unwrap_or_default(),
+                key_hashes: key_hashes(event),
                 same_hash: match event.idempotency_key {
                     Some(_) => digest(&[event.event_type.as_bytes(), &event.data]),
-                    None => String::new(),
+                    None => SIGNED.to_owned(),
                 },
                 source_id: source_id.map(|id| id.to_string()).unwrap_or_default(),
                 fault: "",
@@ -105,13 +106,23 @@ impl<'a> AppendItem<'a> {
                 body: raw,
                 conversation_id: "",
                 only_for: String::new(),
-                key_hash: String::new(),
+                key_hashes: String::new(),
                 same_hash: String::new(),
                 source_id: source_id.to_string(),
                 fault: reason,
             },
         }
     }
+}
+
+/// Stands for type and data where the signature of a request is its key: they need not be compared.
+const SIGNED: &str = "signed";
+
+/// Under what an event is known again.
+fn key_hashes(event: &NewEvent) -> String {
+    let key = event.idempotency_key.as_ref().map(|key| digest(&[key.as_bytes()]));
+    let signatures = event.signatures.iter().map(|signature| digest(&[SIGNED.as_bytes(), signature.as_bytes()]));
+    key.into_iter().chain(signatures).collect::<Vec<_>>().join(" ")
 }
 
 /// The first 16 bytes of a SHA-256 over the parts, each ended by a zero byte, in hex.

@@ -110,6 +110,8 @@ struct SubscriptionRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<(String, u64)>,
     ingest_secret: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous_ingest: Option<(String, u64)>,
     created_at_ms: u64,
     updated_at_ms: u64,
 }
@@ -152,6 +154,7 @@ impl From<RetryRecord> for Retry {
 pub(super) fn write_subscription(subscription: &Subscription, sealer: &Sealer) -> String {
     let owner = subscription.id.to_string();
     let seal = |secret: &String| sealer.seal(&owner, secret);
+    let previous = |secrets: &Secrets| secrets.previous.as_ref().map(|(secret, until)| (seal(secret), *until));
     let record = SubscriptionRecord {
         tenant: subscription.tenant.clone(),
         name: subscription.name.clone(),
@@ -165,8 +168,9 @@ pub(super) fn write_subscription(subscription: &Subscription, sealer: &Sealer) -
         headers: subscription.headers.clone(),
         raw: subscription.payload_format == PayloadFormat::Raw,
         secret: seal(&subscription.secrets.current),
-        previous: subscription.secrets.previous.as_ref().map(|(secret, until)| (seal(secret), *until)),
-        ingest_secret: seal(&subscription.ingest_secret),
+        previous: previous(&subscription.secrets),
+        ingest_secret: seal(&subscription.ingest.current),
+        previous_ingest: previous(&subscription.ingest),
         created_at_ms: subscription.created_at_ms,
         updated_at_ms: subscription.updated_at_ms,
     };
@@ -183,15 +187,15 @@ pub(super) fn read_subscription(id: SubscriptionId, record: &str, sealer: &Seale
     let owner = id.to_string();
     let open = |kept: &str| sealer.open(&owner, kept).map_err(|error| Error::Refused(format!("webhook {id}: {error}")));
     let events: Result<Vec<Pattern>, _> = record.events.iter().map(|pattern| pattern.parse()).collect();
-    let previous = match &record.previous {
-        Some((secret, until)) => Some((open(secret)?, *until)),
-        None => None,
+    let secrets = |current: &str, previous: &Option<(String, u64)>| {
+        let previous = previous.as_ref().map(|(secret, until)| Ok::<_, Error>((open(secret)?, *until))).transpose()?;
+        Ok::<_, Error>(Secrets { current: open(current)?, previous })
     };
     Ok(Some(Subscription {
         id,
         events: events.map_err(|error| Error::Unreadable(format!("webhook {id}: {error}")))?,
-        secrets: Secrets { current: open(&record.secret)?, previous },
-        ingest_secret: open(&record.ingest_secret)?,
+        secrets: secrets(&record.secret, &record.previous)?,
+        ingest: secrets(&record.ingest_secret, &record.previous_ingest)?,
         tenant: record.tenant,
         name: record.name,
         url: record.url,
@@ -205,6 +209,21 @@ pub(super) fn read_subscription(id: SubscriptionId, record: &str, sealer: &Seale
         created_at_ms: record.created_at_ms,
         updated_at_ms: record.updated_at_ms,
     }))
+}
+
+/// Whether all secrets of a record are sealed as they would be now; a tombstone has none.
+pub(super) fn is_sealed_anew(id: SubscriptionId, record: &str, sealer: &Sealer) -> bool {
+    #[derive(Deserialize)]
+    struct Sealed {
+        secret: String,
+        previous: Option<(String, u64)>,
+        ingest_secret: String,
+        previous_ingest: Option<(String, u64)>,
+    }
+    let Ok(sealed) = serde_json::from_str::<Sealed>(record) else { return true };
+    let previous = [sealed.previous, sealed.previous_ingest].into_iter().flatten().map(|(kept, _)| kept);
+    let owner = id.to_string();
+    [sealed.secret, sealed.ingest_secret].into_iter().chain(previous).all(|kept| sealer.is_current(&owner, &kept))
 }
 
 /// Whose a subscription is and which events it wants, without opening its secrets; `None` for a tombstone.

@@ -44,8 +44,11 @@ impl Error {
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
+        // Of a pipeline the first failure counts.
+        let of_server = error.clone().into_server_errors();
+        let first = of_server.as_ref().and_then(|errors| errors.first()).map(|(_, error)| error);
         // Codes that the redis crate has no kind for, and those that a script's own calls put after "ERR".
-        match error.code() {
+        match first.map(redis::ServerError::code) {
             Some("OOM" | "FULL") => return Self::Full,
             Some("NOGROUP") => return Self::NoGroup,
             Some("LOADING" | "BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED" | "READONLY" | "MASTERDOWN") => {
@@ -54,8 +57,8 @@ impl From<RedisError> for Error {
             Some(_) | None => {}
         }
         // Redis has no code of its own for these.
-        if error
-            .detail()
+        if first
+            .and_then(redis::ServerError::details)
             .is_some_and(|detail| detail.starts_with("max number of clients") || detail.starts_with("READONLY"))
         {
             return Self::Unavailable(error.to_string());

@@ -57,7 +57,8 @@ pub enum Queued {
 }
 
 impl JobState {
-    fn name(self) -> &'static str {
+    /// The public word.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Done => "done",

@@ -78,6 +78,18 @@ impl Streams {
         if version.is_empty() { Ok(None) } else { entry::stream_id(&version).map(Some) }
     }
 
+    /// Seals a subscription's secrets with the first key, if another one or none sealed them; says whether it did.
+    pub async fn reseal(&self, id: SubscriptionId) -> Result<bool> {
+        let record: Option<String> =
+            self.0.connections.run(redis::cmd("GET").arg(self.keys().one(id.shard, "sub", id))).await?;
+        if record.is_none_or(|record| entry::is_sealed_anew(id, &record, &self.0.sealer)) {
+            return Ok(false);
+        }
+        // Whoever changes it meanwhile seals it as well.
+        let Some(Versioned { subscription, version, .. }) = self.subscription(id).await? else { return Ok(false) };
+        Ok(self.update_subscription(&subscription, version, false).await?.is_some())
+    }
+
     /// Pauses a subscription, or lets it go on; `false` where there is none.
     pub async fn set_active(&self, subscription: SubscriptionId, is_active: bool) -> Result<bool> {
         let mut command = self.script(&scripts::SET_STATUS, subscription.shard);

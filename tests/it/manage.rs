@@ -13,7 +13,10 @@ use posthaste::{
         retry::{Retry, RetryPolicy},
         subscription::Status,
     },
-    manage::{DeadItem, DeadLetterFilter, DeadLetterId, ManageError, Manager, NewWebhook, RetryInput, WebhookChange},
+    manage::{
+        DeadItem, DeadLetterFilter, DeadLetterId, ManageError, Manager, NewReplay, NewWebhook, RetryInput,
+        WebhookChange,
+    },
     publish::Publisher,
     secrets::Sealer,
     shutdown::Shutdown,
@@ -138,7 +141,7 @@ async fn a_webhook_says_what_it_was_not_told_and_belongs_to_its_tenant() {
     assert_eq!((subscription.timeout_seconds, subscription.max_concurrency), (30, 10));
     assert_eq!(state.status, Status::Active);
     assert!(subscription.secrets.current.starts_with("whsec_"));
-    assert_ne!(subscription.secrets.current, subscription.ingest_secret);
+    assert_ne!(subscription.secrets.current, subscription.ingest.current);
 
     let id = subscription.id.to_string();
     assert_eq!(engine.manager.webhook("acme", &id).await.unwrap(), created);
@@ -364,7 +367,11 @@ async fn a_replay_counts_what_its_webhook_wants_of_the_range() {
     assert_eq!(count(None).await, 2);
     assert_eq!(count(Some("*")).await, 2);
     assert_eq!(count(Some("order.paid")).await, 1);
-    let job = engine.manager.start_replay("acme", &id, 0, 1, None, Some(5)).await.unwrap();
+    let job = engine
+        .manager
+        .start_replay("acme", &id, &NewReplay { until_ms: 1, rate: Some(5), ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(engine.manager.replay_status(job.subscription.shard, &job.id).await.unwrap(), Some(job));
 }
 

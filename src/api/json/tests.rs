@@ -28,8 +28,8 @@ fn webhook(secret: &str) -> Versioned {
         ordering: Ordering::Fifo,
         headers: [("X-Env".to_owned(), "prod".to_owned())].into(),
         payload_format: PayloadFormat::Raw,
-        secrets: Secrets { current: secret.into(), previous: None },
-        ingest_secret: "whsec_i".into(),
+        secrets: Secrets::only(secret.into()),
+        ingest: Secrets::only("whsec_i".into()),
         created_at_ms: AT.ms,
         updated_at_ms: AT.ms,
     };

@@ -126,8 +126,8 @@ impl Engine {
             ordering: Ordering::None,
             headers: BTreeMap::new(),
             payload_format: PayloadFormat::Envelope,
-            secrets: Secrets { current: SECRET.to_owned(), previous: None },
-            ingest_secret: SECRET.to_owned(),
+            secrets: Secrets::only(SECRET.to_owned()),
+            ingest: Secrets::only(SECRET.to_owned()),
             created_at_ms: now_ms,
             updated_at_ms: now_ms,
         };

@@ -51,8 +51,8 @@ pub fn subscription(number: u64) -> Subscription {
         ordering: Ordering::None,
         headers: BTreeMap::new(),
         payload_format: PayloadFormat::Envelope,
-        secrets: Secrets { current: "whsec_c2VjcmV0".to_owned(), previous: None },
-        ingest_secret: "whsec_aW5nZXN0".to_owned(),
+        secrets: Secrets::only("whsec_c2VjcmV0".to_owned()),
+        ingest: Secrets::only("whsec_aW5nZXN0".to_owned()),
         created_at_ms: 1_790_000_000_000,
         updated_at_ms: 1_790_000_000_000,
     }

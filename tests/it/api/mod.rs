@@ -1,5 +1,11 @@
 //! The HTTP API does what the contract says, and refuses the rest in words that help.
 
+mod idempotency;
+mod ingest;
+mod keys;
+mod openapi;
+mod routes;
+
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -40,6 +46,17 @@ struct Service {
     shutdown: Shutdown,
     serving: JoinHandle<anyhow::Result<()>>,
     client: Client<HttpConnector, Body>,
+}
+
+fn settings() -> api::Settings {
+    api::Settings {
+        max_payload_bytes: MAX_PAYLOAD_BYTES,
+        rate_limit_per_minute: 10_000,
+        ingest_webhook_limit: 8,
+        ingest_address_limit: 20,
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        trusts_locality: false,
+    }
 }
 
 /// What came back.
@@ -86,17 +103,23 @@ impl Service {
         Self::before(redis, engine).await
     }
 
+    /// With nobody who dispatches or sends, and a limit of requests a minute.
+    async fn limited(rate_limit_per_minute: u32) -> Self {
+        let redis = TestRedis::start().await;
+        let engine = Engine::idle(&redis, &[]).await;
+        Self::with_settings(redis, engine, api::Settings { rate_limit_per_minute, ..settings() }).await
+    }
+
     async fn before(redis: TestRedis, engine: Engine) -> Self {
+        Self::with_settings(redis, engine, settings()).await
+    }
+
+    async fn with_settings(redis: TestRedis, engine: Engine, settings: api::Settings) -> Self {
         let env = [("POSTHASTE_TARGETS__ALLOW_CIDRS".to_owned(), "127.0.0.0/8".to_owned())];
         let config = Config::load(None, env, None).unwrap();
         let manager = Manager::new(engine.streams.clone(), &config, config.address_rules(false));
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let (streams, publisher) = (engine.streams.clone(), engine.publisher.clone());
-        let settings = api::Settings {
-            max_payload_bytes: MAX_PAYLOAD_BYTES,
-            rate_limit_per_minute: 10_000,
-            trusts_locality: false,
-        };
         let api = Api::new(streams, manager, publisher, metrics, KEY, settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
@@ -132,6 +155,20 @@ impl Service {
     async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
         let request = self.keyed(method, path).header("content-type", "application/json");
         self.send(request, body.to_string()).await
+    }
+
+    /// A key of a role, for a tenant.
+    async fn key(&self, role: &str, tenant: &str) -> String {
+        text(&self.post("/api/v1/keys", json!({ "role": role, "tenant": tenant })).await.expect(201)["key"])
+    }
+
+    /// A request with a key, for the tenant that the key is for.
+    async fn call_as(&self, key: &str, method: &str, path: &str, body: &Value) -> Answer {
+        let request = self.request(method, path).header("authorization", format!("Bearer {key}"));
+        match body {
+            Value::Null => self.send(request, Body::empty()).await,
+            body => self.send(request.header("content-type", "application/json"), body.to_string()).await,
+        }
     }
 
     async fn webhook(&self, url: &str) -> String {

@@ -18,6 +18,7 @@ use crate::{
 /// Seconds after which a client may try again.
 const WHEN_FULL: u32 = 5;
 const WHEN_AWAY: u32 = 2;
+const WHEN_TENANT_FULL: u32 = 60;
 
 /// Why a request was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +134,13 @@ impl From<PublishError> for Problem {
                 let detail = "idempotency_key: the same key came before with another type or data: use a new key";
                 Self { field, ..Self::new(StatusCode::CONFLICT, "idempotency_conflict", detail) }
             }
+            PublishError::TenantFull => {
+                let detail = "the tenant has as many bytes of undelivered events as it may have (max_stored_mb): \
+                              mend, resume or delete its webhooks that do not take them, replay or delete its dead \
+                              letters, or raise the limit; then try again";
+                let retry_after_seconds = Some(WHEN_TENANT_FULL);
+                Self { retry_after_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "tenant_full", detail) }
+            }
             PublishError::Redis(error) => error.into(),
         }
     }
@@ -187,6 +195,7 @@ mod tests {
         check(ManageError::AlreadyExists("tenant").into(), 409, "already_exists", None);
         check(ManageError::Conflict("full".into()).into(), 409, "conflict", None);
         check(PublishError::Conflict.into(), 409, "idempotency_conflict", Some("idempotency_key"));
+        check(PublishError::TenantFull.into(), 503, "tenant_full", None);
         check(streams::Error::Full.into(), 503, "full", None);
         check(streams::Error::Unavailable("gone".into()).into(), 503, "unavailable", None);
         check(streams::Error::NoGroup.into(), 503, "unavailable", None);

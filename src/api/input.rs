@@ -63,6 +63,7 @@ pub(super) struct NewWebhookBody {
     headers: Option<BTreeMap<String, String>>,
     payload_format: Option<String>,
     secret: Option<String>,
+    is_active: Option<bool>,
 }
 
 impl NewWebhookBody {
@@ -80,6 +81,7 @@ impl NewWebhookBody {
             headers: self.headers.unwrap_or_default(),
             payload_format: self.payload_format,
             secret: self.secret,
+            is_active: self.is_active,
         })
     }
 }

@@ -139,11 +139,7 @@ pub async fn run(context: &Context, command: WebhookCommand) -> anyhow::Result<(
 
 async fn create(context: &Context, CreateArgs { new, tenant }: CreateArgs) -> anyhow::Result<()> {
     let manager = context.manager().await?;
-    let is_paused = new.inactive;
-    let mut webhook = manager.create_webhook(&tenant.tenant, new.into()).await?;
-    if is_paused {
-        webhook = manager.pause_webhook(&tenant.tenant, &webhook.subscription.id.to_string()).await?;
-    }
+    let webhook = manager.create_webhook(&tenant.tenant, new.into()).await?;
     context.out.one(&json::Webhook::of(&webhook, true), &FIELDS)?;
     if !context.out.is_json {
         errors::say("the secrets are not shown again");

@@ -2,11 +2,15 @@
 //!
 //! Every value that a user gave is checked here, and refused by its public name. Nothing here sends anything.
 
+mod activity;
 mod dead_letters;
+mod deliveries;
 mod events;
 mod fields;
 mod filter;
+mod merge;
 mod replays;
+mod resend;
 mod tenants;
 mod walk;
 mod webhooks;
@@ -17,8 +21,12 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+pub use activity::{DeliveryCursor, DeliveryPage, DeliverySummary};
 pub use dead_letters::{DeadItem, DeadLetterPage};
+pub use deliveries::{DeliveryView, StatusView};
+pub use events::{EventFilter, EventPage};
 pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
+pub use resend::{Resent, ResentAs};
 pub use webhooks::{NewWebhook, RetryInput, WebhookChange};
 
 use crate::{

@@ -14,7 +14,7 @@ use crate::{
         outcome::Reason,
         retry::RetryPolicy,
         signature::{check_secret, generate},
-        subscription::{Secrets, Status, Subscription},
+        subscription::{Secrets, State, Status, Subscription},
     },
     streams::Versioned,
 };
@@ -39,6 +39,8 @@ pub struct NewWebhook {
     pub payload_format: Option<String>,
     /// Made up when absent.
     pub secret: Option<String>,
+    /// `Some(false)` creates it paused.
+    pub is_active: Option<bool>,
 }
 
 /// Retries as they may be asked for.
@@ -73,10 +75,15 @@ impl Manager {
     /// # Errors
     /// What is wrong with a field, or with Redis.
     pub async fn create_webhook(&self, tenant: &str, new: NewWebhook) -> Result<Versioned, ManageError> {
+        let status = if new.is_active == Some(false) { Status::Paused } else { Status::Active };
         let subscription = self.subscription(tenant, new)?;
         self.ensure_tenant(tenant).await?;
-        match self.streams.create_subscription(&subscription).await? {
-            Some(version) => Ok(Versioned { subscription, state: Default::default(), version }),
+        let created = match status {
+            Status::Paused => self.streams.create_paused_subscription(&subscription).await?,
+            Status::Active | Status::Disabled => self.streams.create_subscription(&subscription).await?,
+        };
+        match created {
+            Some(version) => Ok(Versioned { subscription, state: State { status, ..State::default() }, version }),
             None => Err(ManageError::AlreadyExists("webhook")),
         }
     }

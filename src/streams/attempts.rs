@@ -11,7 +11,7 @@ use crate::domain::{
 /// Members of a subscription's list of attempts read at once.
 const PAGE: isize = 2_000;
 /// Members looked at for one page of an answer; a page that had to look further is short, and goes on from its cursor.
-const LOOK_AT_MOST: isize = 20_000;
+const LOOK_AT_MOST: isize = 10_000;
 /// Members asked for at once while a place is searched.
 const PROBES: isize = 15;
 

@@ -109,21 +109,21 @@ impl Manager {
             return Err(not_found);
         }
         let event = self.streams.event(id).await?;
+        if event.as_ref().is_some_and(|event| event.tenant != tenant) {
+            return Err(not_found);
+        }
         let mut status = self.streams.event_status(id.shard, id.at).await?;
         let standings = status.deliveries.iter().map(DeliveryStatus::standing);
         let standing = Standing::of_all(standings, status.unnoted > 0 || !status.is_dispatched);
         status.deliveries.truncate(SHOWN_AT_MOST);
         let deliveries = self.views(id.shard, event.as_ref(), status.deliveries).await?;
-        let event_type = match &event {
-            Some(event) if event.tenant == tenant => Some(event.event_type.clone()),
-            Some(_) => return Err(not_found),
+        let event_type = match event {
+            Some(event) => Some(event.event_type),
             // It has left the log: what was tried says whose it was.
             None => {
                 let mut attempts = deliveries.iter().flat_map(|delivery| &delivery.attempts);
-                let (_, attempt) = attempts.next().ok_or(not_found.clone())?;
-                if attempt.event != id || attempt.tenant != tenant {
-                    return Err(not_found);
-                }
+                let ours = |(_, attempt): &&(AttemptId, Attempt)| attempt.event == id && attempt.tenant == tenant;
+                let (_, attempt) = attempts.next().filter(ours).ok_or(not_found)?;
                 Some(attempt.event_type.clone())
             }
         };

@@ -44,6 +44,8 @@ pub enum PublishError {
     Invalid(#[from] Invalid),
     #[error("idempotency_key: it came before with another type or data")]
     Conflict,
+    #[error("the tenant has as many bytes of undelivered events as it may have (max_stored_mb)")]
+    TenantFull,
     #[error(transparent)]
     Redis(#[from] Error),
 }
@@ -190,6 +192,7 @@ fn published(result: Appended) -> Answer {
         }
         Appended::Repeated(id) => Ok(Published { id, is_repeat: true }),
         Appended::Conflict => Err(PublishError::Conflict),
+        Appended::TenantFull => Err(PublishError::TenantFull),
         Appended::Moved | Appended::Bad(_) => {
             Err(Error::Unreadable("an answer that only entries of the front door get".to_owned()).into())
         }

@@ -143,10 +143,23 @@ local function expire(ev)
   call('PEXPIRE', key('evs', ev), call('HGET', P .. ':meta', 'keep') or 604800000)
 end
 
+-- Counts an event that somebody is owed among what its tenant stores. Its status keeps how much that is.
+local function owe(ev, tenant, bytes)
+  call('HSET', key('evs', ev), 'o', bytes .. ' ' .. tenant)
+  call('HINCRBY', P .. ':owed', tenant, bytes)
+end
+
+-- Nobody is owed the event any more.
+local function disown(ev)
+  local bytes, tenant = (call('HGET', key('evs', ev), 'o') or ''):match('^(%d+) (.+)$')
+  if tenant and call('HINCRBY', P .. ':owed', tenant, -bytes) <= 0 then call('HDEL', P .. ':owed', tenant) end
+  call('HDEL', P .. ':refs', ev)
+end
+
 -- One entry less names the event. With the last one its spilled body goes, and its status begins to age.
 local function unref(ev)
   if call('HINCRBY', P .. ':refs', ev, -1) > 0 then return end
-  call('HDEL', P .. ':refs', ev)
+  disown(ev)
   if call('HEXISTS', P .. ':exp', ev) == 0 then expire(ev) end
   call('UNLINK', key('pay', ev))
 end
@@ -207,4 +220,24 @@ local function forget(sub, id)
   call('ZREM', key('inf', sub), id)
   call('ZREM', key('rty', sub), id)
   call('HDEL', key('tok', sub), id, id .. '#')
+end
+
+-- Puts an event of the log to a subscription once more, as the first copy that it has not had; returns which, nil where the
+-- event is gone. Above TRACKED_TARGETS the first is not noted.
+local function putAgain(sub, ev)
+  local event = call('XRANGE', P .. ':events', ev, ev)[1]
+  if not event and call('EXISTS', key('pay', ev)) == 0 then return nil end
+  local evs = key('evs', ev)
+  local copy = tonumber(call('HGET', evs, 'n') or 0) > TRACKED_TARGETS and 1 or 0
+  while call('HEXISTS', evs, sub .. '#' .. copy) == 1 do copy = copy + 1 end
+  -- What is kept beside the log is owed to somebody already.
+  if call('HINCRBY', P .. ':refs', ev, 1) == 1 and event then
+    local f = fields(event)
+    owe(ev, f.tn, #f.b)
+  end
+  local entry = call('XADD', key('dlv', sub), '*', 'e', ev, 'c', copy)
+  call('HINCRBY', evs, 'n', 1)
+  call('PERSIST', evs)
+  note(ev, sub, copy, 'p', entry, 0, 0)
+  return copy
 end

@@ -1,7 +1,8 @@
 #!lua
 -- Puts events on the delivery streams of those who want them, in log order and each once. Refused when memory is short.
 -- ARGV 2 backlog limit  3 dead letter limit  4 events (MessagePack, each an array:
---        ev, cursor expected, next cursor or "" with the last chunk, 1 to note each target, type, subscriptions sorted)
+--        ev, cursor expected, next cursor or "" with the last chunk, 1 to note each target, type, tenant, bytes of its body,
+--        subscriptions sorted)
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
 -- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (that one comes first) | CURSOR c (go on after c)
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -18,10 +19,10 @@ local function deliver(ev, type, sub)
 end
 
 -- Counted first: a script cut short may leak a reference, never free a body too early.
-local function expand(ev, track, type, subs)
+local function expand(ev, track, type, tenant, bytes, subs)
   if #subs == 0 then return end
   local evs, notes, taken = key('evs', ev), {}, 0
-  call('HINCRBY', refs, ev, #subs)
+  if call('HINCRBY', refs, ev, #subs) == #subs then owe(ev, tenant, bytes) end
   call('HINCRBY', evs, 'n', #subs)
   for _, sub in ipairs(subs) do
     local r = load(sub)
@@ -36,18 +37,18 @@ local function expand(ev, track, type, subs)
   if taken < #subs then
     -- An event whose targets are not all noted keeps a count above those that are.
     if track == 1 then call('HINCRBY', evs, 'n', taken - #subs) end
-    if call('HINCRBY', refs, ev, taken - #subs) <= 0 then call('HDEL', refs, ev) end
+    if call('HINCRBY', refs, ev, taken - #subs) <= 0 then disown(ev) end
   end
 end
 
 local done = 0
 for _, item in ipairs(cmsgpack.unpack(ARGV[4])) do
-  local ev, cursor, following, track, type, subs = unpack(item, 1, 6)
+  local ev, cursor, following, track, type, tenant, bytes, subs = unpack(item, 1, 8)
   local head = call('XPENDING', log, 'dispatchers', '-', '+', 1)[1]
   if head and head[1] == ev then
     local at = call('HGET', P .. ':exp', ev) or ''
     if at ~= cursor then return { done, 'CURSOR', at, overflowed } end
-    expand(ev, track, type, subs)
+    expand(ev, track, type, tenant, bytes, subs)
     if following == '' then
       call('HSET', P .. ':meta', 'hwm', ev)
       call('HDEL', P .. ':exp', ev)

@@ -5,7 +5,9 @@
 --      5 source or ""  6 its ids whose acknowledgement is confirmed (MessagePack)
 --      7… the body of each event (apart, since cmsgpack reads no binary)
 -- An event with a fault could not be read: its body is the raw fields, and it is kept as a dead letter.
--- Returns MessagePack, one array an event: "ok" ev nonce | "same" ev nonce | "conflict" | "moved" | "bad" id
+-- An event of a tenant that stores as much as it may is refused; from a source, where nobody can be told, it is kept as a
+-- dead letter.
+-- Returns MessagePack, one array an event: "ok" ev nonce | "same" ev nonce | "conflict" | "full" | "moved" | "bad" id
 -- Errors: FULL while the janitor keeps the gate closed.
 local callKey, source = key('call', ARGV[2]), ARGV[5]
 local kept = call('GET', callKey)
@@ -16,6 +18,24 @@ local moving = key('mv', source)
 
 local function bad(tenant, why, raw)
   return { 'bad', call('XADD', P .. ':deadev', '*', 'tn', tenant, 'why', why, 'raw', raw) }
+end
+
+-- Whether a tenant may have so much stored. What a call appends counts once it is expanded.
+local isFull = {}
+local function full(tenant)
+  if isFull[tenant] == nil then
+    local limit = tonumber(call('HGET', P .. ':lim', tenant) or 0)
+    isFull[tenant] = limit > 0 and tonumber(call('HGET', P .. ':owed', tenant) or 0) >= limit
+  end
+  return isFull[tenant]
+end
+
+-- An event as a producer would add it at the front door: the raw fields of a dead letter.
+local function raw(event, body)
+  local named = { type = event[2], tenant = event[3], data = body }
+  if event[4] ~= '' then named.timestamp = event[4] end
+  if event[5] ~= '' then named.conversation_id = event[5] end
+  return cmsgpack.pack(named)
 end
 
 local function append(nonce, type, tenant, ts, body, conversation, to)
@@ -44,7 +64,11 @@ local function publish(event, body)
     local ev, itsNonce, itsSame = known:match('^(%S+) (%S+) (%S+)$')
     if itsSame == same then return { 'same', ev, itsNonce } end
     if inId == '' then return { 'conflict' } end
-    return bad(tenant, 'idempotency_conflict: the same key came before with another type or data', body)
+    return bad(tenant, 'idempotency_conflict: the same key came before with another type or data', raw(event, body))
+  end
+  if full(tenant) then
+    if inId == '' then return { 'full' } end
+    return bad(tenant, 'tenant_full: the tenant has as much waiting as it may (max_stored_mb)', raw(event, body))
   end
   local ev = append(nonce, type, tenant, ts, body, conversation, to)
   for hash in idem:gmatch('%S+') do

@@ -29,25 +29,9 @@ for _, ev in ipairs(evs) do
   if before(expanded, ev) then return { 0, 'LATER', '' } end
 end
 
--- The first copy that the event has not had for this subscription. Above TRACKED_TARGETS the first is not noted.
-local function copyOf(ev)
-  local evsKey = key('evs', ev)
-  local copy = tonumber(call('HGET', evsKey, 'n') or 0) > TRACKED_TARGETS and 1 or 0
-  while call('HEXISTS', evsKey, sub .. '#' .. copy) == 1 do copy = copy + 1 end
-  return copy
-end
-
 local queued = 0
 for _, ev in ipairs(evs) do
-  if #call('XRANGE', P .. ':events', ev, ev) > 0 or call('EXISTS', key('pay', ev)) == 1 then
-    local copy = copyOf(ev)
-    call('HINCRBY', P .. ':refs', ev, 1)
-    local entry = call('XADD', key('dlv', sub), '*', 'e', ev, 'c', copy)
-    call('HINCRBY', key('evs', ev), 'n', 1)
-    call('PERSIST', key('evs', ev))
-    note(ev, sub, copy, 'p', entry, 0, 0)
-    queued = queued + 1
-  end
+  if putAgain(sub, ev) then queued = queued + 1 end
 end
 call('HSET', job, 'cursor', ARGV[5])
 call('HINCRBY', job, 'queued', queued)

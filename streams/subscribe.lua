@@ -2,6 +2,7 @@
 -- Creates a subscription, or changes it. Refused when memory is short, before any write.
 -- ARGV 2 sub  3 tenant  4 record (JSON)  5 version expected, "" to create  6 requests at once  7 ms between sends or 0
 --      8 sends in a burst  9 1 for FIFO  10 1 to let waiting deliveries go at once (the address changed)
+--      11 status of a new one: a (active) | p (paused)
 -- A repeat after a lost answer gets the answer of the first.
 -- Returns the new version | "" where it is gone, was changed meanwhile, or is there already
 local sub, tenant, expected = ARGV[2], ARGV[3], ARGV[5]
@@ -14,7 +15,7 @@ local version = call('XADD', P .. ':cfglog', 'MAXLEN', '~', 10000, '*', 's', sub
 call('SET', key('sub', sub), ARGV[4])
 if expected == '' then
   call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
-  call('HSET', rt, 'st', 'a', 'since', now, 'tat', 0)
+  call('HSET', rt, 'st', ARGV[11], 'since', now, 'tat', 0)
   call('ZADD', P .. ':subs', 0, sub)
   call('ZADD', key('tsubs', tenant), 0, sub)
 end

@@ -22,6 +22,7 @@ use crate::{
 const WHEN_FULL: u32 = 5;
 const WHEN_AWAY: u32 = 2;
 const WHEN_OVERLOADED: u32 = 1;
+const WHEN_TENANT_FULL: u32 = 60;
 
 /// Why a request was refused or failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,6 +188,13 @@ impl From<PublishError> for Problem {
         match error {
             PublishError::Invalid(refusal) => refusal.into(),
             PublishError::Conflict => Self::idempotency_conflict("idempotency_key"),
+            PublishError::TenantFull => {
+                let detail = "the tenant has as many bytes of undelivered events as it may have (max_stored_mb): \
+                              mend, resume or delete its webhooks that do not take them, replay or delete its dead \
+                              letters, or raise the limit; then try again";
+                let retry_after_seconds = Some(WHEN_TENANT_FULL);
+                Self { retry_after_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "tenant_full", detail) }
+            }
             PublishError::Redis(error) => error.into(),
         }
     }
@@ -245,6 +253,7 @@ mod tests {
         check(ManageError::AlreadyExists("tenant").into(), 409, "already_exists", None);
         check(ManageError::Conflict("full".into()).into(), 409, "conflict", None);
         check(PublishError::Conflict.into(), 409, "idempotency_conflict", Some("idempotency_key"));
+        check(PublishError::TenantFull.into(), 503, "tenant_full", None);
         check(streams::Error::Full.into(), 503, "full", None);
         check(streams::Error::Unavailable("gone".into()).into(), 503, "unavailable", None);
         check(streams::Error::NoGroup.into(), 503, "unavailable", None);

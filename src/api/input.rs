@@ -100,6 +100,8 @@ pub(super) struct NewWebhookBody {
     /// What deliveries are signed with; made up where it is absent. `whsec_` and base64 of 24 to 64 bytes, or 16 to 128
     /// printable characters.
     secret: Option<String>,
+    /// `false` creates it paused.
+    is_active: Option<bool>,
     #[schema(ignore)]
     filter: Option<NoFilter>,
 }
@@ -133,6 +135,7 @@ impl NewWebhookBody {
             payload_format: self.payload_format,
             secret: self.secret,
             seed: Some(seed),
+            is_active: self.is_active,
         })
     }
 }

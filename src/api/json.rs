@@ -1,5 +1,7 @@
 //! What the API answers, as JSON; the command line's `--json` prints the same. The names are those of contract §3.
 
+mod deliveries;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +11,7 @@ use utoipa::ToSchema;
 use crate::{
     domain::{
         attempt::{Answer, Attempt, Timings},
-        delivery::{DeliveryState, DeliveryStatus},
+        delivery::DeliveryStatus,
         event::Event,
         id::{AttemptId, DeliveryId},
         outcome::Reason,
@@ -21,6 +23,8 @@ use crate::{
     manage::DeadItem,
     streams::{ApiKey, BadEntry, DeadLetter, Tenant, Versioned},
 };
+
+pub use deliveries::{DeliveryDetailJson, DeliverySummaryJson, StatusJson};
 
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -211,12 +215,22 @@ pub struct DeadLetterJson {
 pub struct TenantJson {
     pub id: String,
     pub name: String,
+    /// Megabytes of undelivered events that it may have; null is no limit.
+    pub max_stored_mb: Option<u64>,
+    /// Requests a minute of each of its API keys; null is no limit.
+    pub rate_limit_per_minute: Option<u32>,
     pub created_at: String,
 }
 
 impl TenantJson {
     pub fn of(tenant: &Tenant) -> Self {
-        Self { id: tenant.id.clone(), name: tenant.name.clone(), created_at: rfc3339(tenant.created_at_ms) }
+        Self {
+            id: tenant.id.clone(),
+            name: tenant.name.clone(),
+            max_stored_mb: tenant.max_stored_mb,
+            rate_limit_per_minute: tenant.rate_limit_per_minute,
+            created_at: rfc3339(tenant.created_at_ms),
+        }
     }
 }
 
@@ -330,13 +344,7 @@ impl DeliveryJson {
             id: delivery.id.to_string(),
             event_id: event.id.to_string(),
             webhook_id: delivery.id.subscription.to_string(),
-            status: match delivery.state {
-                DeliveryState::Pending if delivery.attempts == 0 => "pending",
-                DeliveryState::Pending => "failed",
-                DeliveryState::Delivered => "delivered",
-                DeliveryState::Dead => "dead",
-                DeliveryState::Cancelled => "cancelled",
-            },
+            status: delivery.standing().name(),
             attempts: delivery.attempts,
             last_status: delivery.last_status,
         }

@@ -178,7 +178,7 @@ impl Report {
                     self.out.json(&json!({ "line": line, "id": id.to_string() }))?;
                 }
             }
-            Err(error @ (PublishError::Invalid(_) | PublishError::Conflict)) => {
+            Err(error @ (PublishError::Invalid(_) | PublishError::Conflict | PublishError::TenantFull)) => {
                 self.refused += 1;
                 self.bar.suspend(|| errors::say(format_args!("line {line}: {error}")));
                 if self.out.is_json {

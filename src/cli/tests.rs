@@ -50,6 +50,9 @@ fn what_can_be_meant_is_taken_and_what_cannot_is_wrong_usage() {
     check("replay --webhook wh_1 --from 7d --until 1d --type a.* --rate 5", Ok(()));
     check("replay --webhook wh_1", Err(ErrorKind::MissingRequiredArgument));
     check("tenant create acme --name Acme", Ok(()));
+    check("tenant create acme --max-stored-mb 5 --rate-limit-per-minute 60", Ok(()));
+    check("tenant limit acme", Err(ErrorKind::MissingRequiredArgument));
+    check("tenant limit acme --max-stored-mb none", Ok(()));
     check("tenant list", Ok(()));
     check("check", Ok(()));
     check("demo", Ok(()));

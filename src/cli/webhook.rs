@@ -169,11 +169,7 @@ async fn rotate_secret(context: &Context, args: RotateArgs) -> anyhow::Result<()
 
 async fn create(context: &Context, CreateArgs { new, tenant }: CreateArgs) -> anyhow::Result<()> {
     let manager = context.manager().await?;
-    let is_paused = new.inactive;
-    let mut webhook = manager.create_webhook(&tenant.tenant, new.into()).await?;
-    if is_paused {
-        webhook = manager.pause_webhook(&tenant.tenant, &webhook.subscription.id.to_string()).await?;
-    }
+    let webhook = manager.create_webhook(&tenant.tenant, new.into()).await?;
     show_with_secrets(context, &webhook)
 }
 

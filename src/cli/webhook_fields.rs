@@ -24,7 +24,7 @@ pub struct NewArgs {
     secret: Option<String>,
     /// Create it paused: it collects, and sends when it is resumed
     #[arg(long, conflicts_with = "active")]
-    pub inactive: bool,
+    inactive: bool,
     /// Create it active, as is the default
     #[arg(long)]
     active: bool,
@@ -104,11 +104,12 @@ impl FromStr for Retries {
 
 impl From<NewArgs> for NewWebhook {
     fn from(args: NewArgs) -> Self {
-        let NewArgs { url, events, secret, inactive: _, active: _, fields } = args;
+        let NewArgs { url, events, secret, inactive, active: _, fields } = args;
         Self {
             url,
             events,
             secret,
+            is_active: inactive.then_some(false),
             name: value(fields.name),
             retry: value(fields.retry).map(|retries| retries.0),
             retry_count: value(fields.retry_count),

@@ -314,6 +314,8 @@ fn chunks_of(event: &Event, targets: &[SubscriptionId], after: Option<Subscripti
             Expansion {
                 event: event.id.at,
                 event_type: event.event_type.clone(),
+                tenant: event.tenant.clone(),
+                size: event.data.len(),
                 after: std::mem::replace(&mut cursor, up_to),
                 up_to,
                 is_tracked: targets.len() <= TRACKED_TARGETS,

@@ -37,7 +37,18 @@ impl StreamId {
 
     /// The next possible id, to page on after this one.
     pub fn next(self) -> Self {
-        Self { ms: self.ms, seq: self.seq + 1 }
+        match self.seq.checked_add(1) {
+            Some(seq) => Self { ms: self.ms, seq },
+            None => Self { ms: self.ms + 1, seq: 0 },
+        }
+    }
+
+    /// The last possible id before this one, to page back from it.
+    pub fn previous(self) -> Option<Self> {
+        match self.seq.checked_sub(1) {
+            Some(seq) => Some(Self { ms: self.ms, seq }),
+            None => Some(Self { ms: self.ms.checked_sub(1)?, seq: u64::MAX }),
+        }
     }
 }
 
@@ -333,6 +344,15 @@ mod tests {
             let parsed = ["evt_", &text].concat().parse::<EventId>();
             prop_assert!(text.len() == 26 || parsed.is_err());
         }
+    }
+
+    #[test]
+    fn the_place_before_another_is_the_nearest_one() {
+        let at = |ms, seq| StreamId { ms, seq };
+        assert_eq!(at(5, 3).previous(), Some(at(5, 2)));
+        assert_eq!(at(5, 0).previous(), Some(at(4, u64::MAX)));
+        assert_eq!(StreamId::ZERO.previous(), None);
+        assert_eq!(at(4, u64::MAX).next(), at(5, 0));
     }
 
     #[test]

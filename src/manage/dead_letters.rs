@@ -22,7 +22,7 @@ use crate::{
 /// Dead letters looked at for one page of an answer; a page that had to look further is short, and has a cursor.
 const LOOK_AT_MOST: usize = 5_000;
 /// Bytes of events in one page, unless the first alone has more.
-const PAGE_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Events read at once.
 const EVENTS_AT_ONCE: usize = 16;
 

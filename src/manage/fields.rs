@@ -71,7 +71,11 @@ pub(super) fn headers(headers: BTreeMap<String, String>) -> Result<BTreeMap<Stri
     Ok(headers)
 }
 
-fn within(field: &'static str, value: u32, allowed: RangeInclusive<u32>) -> Result<u32, Invalid> {
+pub(super) fn within<T: PartialOrd + std::fmt::Display>(
+    field: &'static str,
+    value: T,
+    allowed: RangeInclusive<T>,
+) -> Result<T, Invalid> {
     if allowed.contains(&value) {
         return Ok(value);
     }

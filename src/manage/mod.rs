@@ -2,12 +2,16 @@
 //!
 //! Every value that a user gave is checked here, and refused by its public name. Nothing here sends anything.
 
+mod activity;
 mod dead_letters;
+mod deliveries;
 mod events;
 mod fields;
 mod filter;
 mod keys;
+mod merge;
 mod replays;
+mod resend;
 mod secrets;
 mod tenants;
 mod walk;
@@ -19,9 +23,13 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+pub use activity::{DeliveryCursor, DeliveryPage, DeliverySummary};
 pub use dead_letters::{DeadItem, DeadLetterPage};
+pub use deliveries::{DeliveryView, StatusView};
+pub use events::{EventFilter, EventPage};
 pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
 pub use replays::NewReplay;
+pub use resend::{Resent, ResentAs};
 pub use secrets::{OVERLAP_SECONDS, Rotation};
 pub use webhooks::{NewWebhook, RetryInput, WebhookChange};
 

@@ -1,29 +1,93 @@
 //! Tenants: whose events and webhooks are kept apart.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::RangeInclusive,
+    time::{Duration, Instant},
+};
 
-use super::{ManageError, Manager, fields::check_name, now_ms};
+use super::{
+    ManageError, Manager,
+    fields::{check_name, within},
+    now_ms,
+};
 use crate::{
     domain::{Invalid, event::check_tenant},
-    streams::Tenant,
+    streams::{Tenant, TenantLimits},
 };
 
 /// How long a tenant is taken to be there without asking again.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// Tenants remembered; above, all are forgotten.
 const KNOWN_AT_MOST: usize = 10_000;
+/// How often a change is tried again after somebody else's came first.
+const LOST_RACES_AT_MOST: usize = 20;
+
+const MAX_STORED_MB: RangeInclusive<u64> = 1..=1_000_000_000;
+const RATE_LIMIT_PER_MINUTE: RangeInclusive<u32> = 1..=1_000_000;
 
 impl Manager {
-    /// Brings a tenant into being; without a name it is called as its id.
+    /// Brings a tenant into being; without a name it is called as its id. One that came into being by itself is given its
+    /// name and limits.
     ///
     /// # Errors
-    /// [`ManageError::AlreadyExists`], or what is wrong with the id or the name.
-    pub async fn create_tenant(&self, id: &str, name: Option<&str>) -> Result<Tenant, ManageError> {
+    /// [`ManageError::AlreadyExists`], or what is wrong with the id, the name or a limit.
+    pub async fn create_tenant(
+        &self,
+        id: &str,
+        name: Option<&str>,
+        limits: TenantLimits,
+    ) -> Result<Tenant, ManageError> {
         check_tenant(id)?;
         check_name(name.unwrap_or_default())?;
-        let name = name.unwrap_or(id).to_owned();
-        let tenant = Tenant { id: id.to_owned(), name, created_at_ms: now_ms() };
-        if self.streams.create_tenant(&tenant).await? { Ok(tenant) } else { Err(ManageError::AlreadyExists("tenant")) }
+        check_limits(limits)?;
+        let TenantLimits { max_stored_mb, rate_limit_per_minute } = limits;
+        let new = Tenant {
+            id: id.to_owned(),
+            name: name.unwrap_or(id).to_owned(),
+            created_at_ms: now_ms(),
+            is_named: true,
+            max_stored_mb,
+            rate_limit_per_minute,
+        };
+        for _ in 0..LOST_RACES_AT_MOST {
+            let before = self.streams.tenant(id).await?;
+            if let Some(there) = before.as_ref().filter(|there| there.is_named) {
+                // Whoever created it may have been cut off before its limits were where they are kept to.
+                self.streams.limit_tenant(there).await?;
+                return Err(ManageError::AlreadyExists("tenant"));
+            }
+            let created_at_ms = before.as_ref().map_or(new.created_at_ms, |before| before.created_at_ms);
+            let tenant = Tenant { created_at_ms, ..new.clone() };
+            if self.streams.set_tenant(before.as_ref(), &tenant).await? {
+                return Ok(tenant);
+            }
+        }
+        Err(changed_by_others(id))
+    }
+
+    /// Gives a tenant other limits, in place of those that it had.
+    ///
+    /// # Errors
+    /// [`ManageError::NotFound`], or what is wrong with a limit.
+    pub async fn set_tenant_limits(&self, id: &str, limits: TenantLimits) -> Result<Tenant, ManageError> {
+        check_limits(limits)?;
+        for _ in 0..LOST_RACES_AT_MOST {
+            let before = self.tenant(id).await?;
+            let TenantLimits { max_stored_mb, rate_limit_per_minute } = limits;
+            let tenant = Tenant { max_stored_mb, rate_limit_per_minute, ..before.clone() };
+            if self.streams.set_tenant(Some(&before), &tenant).await? {
+                return Ok(tenant);
+            }
+        }
+        Err(changed_by_others(id))
+    }
+
+    /// One tenant.
+    ///
+    /// # Errors
+    /// [`ManageError::NotFound`].
+    pub async fn tenant(&self, id: &str) -> Result<Tenant, ManageError> {
+        self.streams.tenant(id).await?.ok_or(ManageError::NotFound("tenant"))
     }
 
     /// Every tenant, in the order of their ids.
@@ -63,8 +127,7 @@ impl Manager {
         }
         check_tenant(id)?;
         if self.settings.auto_create_tenants {
-            let tenant = Tenant { id: id.to_owned(), name: id.to_owned(), created_at_ms: now_ms() };
-            self.streams.create_tenant(&tenant).await?;
+            self.streams.create_tenant(&Tenant::unnamed(id, now_ms())).await?;
         } else if self.streams.tenant(id).await?.is_none() {
             let problem = format!("there is no tenant `{id}`, and api.auto_create_tenants is off: create it first");
             return Err(Invalid::new("tenant", problem).into());
@@ -81,4 +144,15 @@ impl Manager {
         // A panic while it was held leaves a map that is still one.
         self.settings.known_tenants.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+fn check_limits(limits: TenantLimits) -> Result<(), Invalid> {
+    let TenantLimits { max_stored_mb, rate_limit_per_minute } = limits;
+    max_stored_mb.map(|limit| within("max_stored_mb", limit, MAX_STORED_MB)).transpose()?;
+    rate_limit_per_minute.map(|limit| within("rate_limit_per_minute", limit, RATE_LIMIT_PER_MINUTE)).transpose()?;
+    Ok(())
+}
+
+fn changed_by_others(id: &str) -> ManageError {
+    ManageError::Conflict(format!("tenant {id} is being changed by others all the time: try again"))
 }

@@ -11,6 +11,7 @@ use super::{
     ManageError, Manager,
     dead_letters::owns,
     filter::{Dead, DeadLetterCursor, DeadLetterFilter},
+    merge::{Merged, Step},
 };
 use crate::{
     domain::{
@@ -76,22 +77,13 @@ async fn sources(streams: &Streams, tenant: &str, filter: &DeadLetterFilter) -> 
     Ok(sources)
 }
 
-/// The last place before this one.
-fn before(at: StreamId) -> Option<StreamId> {
-    match at.seq.checked_sub(1) {
-        Some(seq) => Some(StreamId { ms: at.ms, seq }),
-        None => Some(StreamId { ms: at.ms.checked_sub(1)?, seq: u64::MAX }),
-    }
-}
-
-/// All of a tenant's dead letters, newest first. A source is not read before the walk reaches its newest.
+/// All of a tenant's dead letters, newest first.
 pub(super) struct NewestFirst<'a> {
     streams: &'a Streams,
     tenant: &'a str,
     needs_type: bool,
     oldest: StreamId,
-    /// What was read of each source, by the place before which nothing of it comes.
-    lanes: BTreeMap<(StreamId, Source), VecDeque<(StreamId, Dead)>>,
+    merged: Merged<Source, Dead>,
 }
 
 impl<'a> NewestFirst<'a> {
@@ -102,36 +94,26 @@ impl<'a> NewestFirst<'a> {
         cursor: Option<DeadLetterCursor>,
     ) -> streams::Result<Self> {
         let (oldest, newest) = filter.range();
-        let mut lanes = BTreeMap::new();
-        for (source, newest_ms) in sources(streams, tenant, filter).await? {
-            let behind = match cursor {
-                None => Some(StreamId::MAX),
-                Some(cursor) if source < cursor.source => Some(cursor.at),
-                Some(cursor) => before(cursor.at),
-            };
-            let Some(behind) = behind else { continue };
-            let first = newest.min(behind).min(StreamId { ms: newest_ms.saturating_add(LATER_MS), seq: u64::MAX });
-            lanes.insert((first, source), VecDeque::new());
-        }
-        Ok(Self { streams, tenant, needs_type: filter.event_type.is_some(), oldest, lanes })
+        let first_of = |(source, newest_ms): (Source, u64)| {
+            (source, newest.min(StreamId { ms: newest_ms.saturating_add(LATER_MS), seq: u64::MAX }))
+        };
+        let sources = sources(streams, tenant, filter).await?.into_iter().map(first_of);
+        let merged = Merged::new(sources, cursor.map(|cursor| (cursor.at, cursor.source)));
+        Ok(Self { streams, tenant, needs_type: filter.event_type.is_some(), oldest, merged })
     }
 
     /// The next one, and where it stands.
     pub async fn next(&mut self) -> streams::Result<Option<(DeadLetterCursor, Dead)>> {
-        while let Some(((first, source), mut lane)) = self.lanes.pop_last() {
-            let Some((at, dead)) = lane.pop_front() else {
-                let page = self.read(source, first).await?;
-                if let Some((at, _)) = page.front() {
-                    self.lanes.insert((*at, source), page);
+        loop {
+            match self.merged.step() {
+                Step::Read(source, first) => {
+                    let page = self.read(source, first).await?;
+                    self.merged.fill(source, page);
                 }
-                continue;
-            };
-            if let Some(next) = lane.front().map(|(next, _)| *next).or_else(|| before(at)) {
-                self.lanes.insert((next, source), lane);
+                Step::Found((at, source), dead) => return Ok(Some((DeadLetterCursor { at, source }, dead))),
+                Step::End => return Ok(None),
             }
-            return Ok(Some((DeadLetterCursor { at, source }, dead)));
         }
-        Ok(None)
     }
 
     /// A page of what is this tenant's.
@@ -169,7 +151,7 @@ async fn bad_page(
     let shard = (source == Source::Shard).then(|| streams.shard_of(tenant));
     let mut entries = streams.bad_entries(shard, first, oldest, PAGE).await?;
     let is_last = entries.len() < PAGE;
-    let next = entries.last().filter(|_| !is_last).and_then(|entry| before(entry.id.at));
+    let next = entries.last().filter(|_| !is_last).and_then(|entry| entry.id.at.previous());
     entries.retain(|entry| owns(tenant, entry));
     Ok(BadPage { entries, next })
 }
@@ -297,18 +279,5 @@ impl<'a> Walk<'a> {
             self.left.push_front((source, first, next));
         }
         Ok(Batch::Bad(page.entries.into_iter().map(|entry| entry.id).collect()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_place_before_another_is_the_nearest_one() {
-        let at = |ms, seq| StreamId { ms, seq };
-        assert_eq!(before(at(5, 3)), Some(at(5, 2)));
-        assert_eq!(before(at(5, 0)), Some(at(4, u64::MAX)));
-        assert_eq!(before(StreamId::ZERO), None);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         outcome::Reason,
         retry::RetryPolicy,
         signature::{check_secret, generate},
-        subscription::{Secrets, Status, Subscription},
+        subscription::{Secrets, State, Status, Subscription},
     },
     streams::Versioned,
 };
@@ -39,6 +39,8 @@ pub struct NewWebhook {
     pub payload_format: Option<String>,
     /// Made up when absent.
     pub secret: Option<String>,
+    /// `Some(false)` creates it paused.
+    pub is_active: Option<bool>,
     /// What its id is made of; drawn when absent.
     pub seed: Option<Seed>,
 }
@@ -76,10 +78,15 @@ impl Manager {
     /// What is wrong with a field, [`ManageError::AlreadyCreated`] for a `seed` that made a webhook before, or what is wrong
     /// with Redis.
     pub async fn create_webhook(&self, tenant: &str, new: NewWebhook) -> Result<Versioned, ManageError> {
+        let status = if new.is_active == Some(false) { Status::Paused } else { Status::Active };
         let subscription = self.subscription(tenant, new)?;
         self.ensure_tenant(tenant).await?;
-        match self.streams.create_subscription(&subscription).await? {
-            Some(version) => Ok(Versioned { subscription, state: Default::default(), version }),
+        let created = match status {
+            Status::Paused => self.streams.create_paused_subscription(&subscription).await?,
+            Status::Active | Status::Disabled => self.streams.create_subscription(&subscription).await?,
+        };
+        match created {
+            Some(version) => Ok(Versioned { subscription, state: State { status, ..State::default() }, version }),
             None => Err(ManageError::AlreadyCreated { what: "webhook", id: subscription.id.to_string() }),
         }
     }

@@ -215,7 +215,7 @@ fn count(result: &Appended) {
     match result {
         Appended::Event(_) => metrics::event_published(),
         Appended::Bad(_) => metrics::malformed(),
-        Appended::Repeated(_) | Appended::Conflict | Appended::Moved => {}
+        Appended::Repeated(_) | Appended::Conflict | Appended::TenantFull | Appended::Moved => {}
     }
 }
 

@@ -54,6 +54,8 @@ pub enum Appended {
     Repeated(EventId),
     /// The idempotency key came before with another event.
     Conflict,
+    /// Its tenant has as much stored as it may.
+    TenantFull,
     /// This entry of the front door was moved before.
     Moved,
     /// It is among the dead letters.
@@ -181,6 +183,7 @@ fn appended(shard: ShardId, result: &[String]) -> Result<Appended> {
         Some("ok") => event().map(Appended::Event),
         Some("same") => event().map(Appended::Repeated),
         Some("conflict") => Ok(Appended::Conflict),
+        Some("full") => Ok(Appended::TenantFull),
         Some("moved") => Ok(Appended::Moved),
         Some("bad") => Ok(Appended::Bad(BadId { at: place()?, shard })),
         _ => Err(unreadable("a result of publish")),

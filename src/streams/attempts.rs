@@ -9,9 +9,11 @@ use crate::domain::{
 };
 
 /// Members of a subscription's list of attempts read at once.
-const PAGE: isize = 500;
+const PAGE: isize = 2_000;
 /// Members looked at for one page of an answer; a page that had to look further is short, and goes on from its cursor.
-const LOOK_AT_MOST: isize = 5_000;
+const LOOK_AT_MOST: isize = 10_000;
+/// Members asked for at once while a place is searched.
+const PROBES: isize = 15;
 
 /// Which attempts of a subscription are asked for.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +67,6 @@ impl AttemptFilter {
     fn allows(&self, member: &Member, type_hash: Option<u32>) -> bool {
         self.is_success.is_none_or(|wanted| wanted == member.is_success)
             && type_hash.is_none_or(|wanted| wanted == member.type_hash)
-            && self.until_ms.is_none_or(|until| member.at.ms <= until)
     }
 }
 
@@ -85,21 +86,43 @@ impl Streams {
         limit: usize,
     ) -> Result<AttemptPage> {
         let key = self.keys().one(subscription.shard, "att", subscription);
+        let until = filter.until_ms.map(|until| StreamId { ms: until.saturating_add(1), seq: 0 });
+        let before = [before, until].into_iter().flatten().min();
+        let (found, mut next) = self.look(&key, filter, before, limit).await?;
+        let mut attempts = self.attempts(subscription.shard, &found).await?;
+        // The log is trimmed from its beginning: before one that is gone there is nothing any more.
+        if attempts.last().map(|(id, _)| id.at) != found.last().copied() {
+            next = None;
+        }
+        // Two types may have the same hash.
+        attempts.retain(|(id, attempt)| filter.allows_attempt(*id, attempt));
+        Ok(AttemptPage { attempts, before: next })
+    }
+
+    /// The places of attempts that are asked for, newest first, and where to go on.
+    async fn look(
+        &self,
+        key: &str,
+        filter: &AttemptFilter,
+        before: Option<StreamId>,
+        limit: usize,
+    ) -> Result<(Vec<StreamId>, Option<StreamId>)> {
         let hash = filter.event_type.as_deref().map(type_hash);
-        let mut end = self.first_not_before(&key, before).await?;
+        let mut end = self.first_not_before(key, before).await?;
         let lowest = (end - LOOK_AT_MOST).max(0);
-        let mut found = Vec::new();
-        let mut last_seen = None;
-        'pages: while end > lowest && found.len() < limit {
+        let (mut found, mut last_seen) = (Vec::new(), before);
+        while end > lowest {
             let start = (end - PAGE).max(lowest);
-            for member in self.members(&key, start, end - 1).await?.iter().rev() {
+            for member in self.members(key, start, end - 1).await?.iter().rev() {
+                // What goes from the list's beginning meanwhile moves the rest: some would be seen twice.
+                if last_seen.is_some_and(|last| member.at >= last) {
+                    continue;
+                }
                 if filter.since_ms.is_some_and(|since| member.at.ms < since) {
-                    last_seen = None;
-                    end = 0;
-                    break 'pages;
+                    return Ok((found, None));
                 }
                 if found.len() == limit {
-                    break 'pages;
+                    return Ok((found, last_seen));
                 }
                 last_seen = Some(member.at);
                 if filter.allows(member, hash) {
@@ -108,22 +131,53 @@ impl Streams {
             }
             end = start;
         }
-        let is_more = found.len() == limit || end > 0;
-        let attempts = self.attempts(subscription.shard, &found).await?;
-        Ok(AttemptPage { attempts, before: last_seen.filter(|_| is_more) })
+        Ok((found, last_seen.filter(|_| end > 0)))
     }
 
-    /// How many members of the list lie before `before`: a search by halves, as the list is in the order of time.
+    /// Places of a subscription's attempts, newest first: up to `limit` from `newest` back.
+    pub(crate) async fn attempt_places(
+        &self,
+        subscription: SubscriptionId,
+        newest: StreamId,
+        limit: usize,
+    ) -> Result<Vec<StreamId>> {
+        let key = self.keys().one(subscription.shard, "att", subscription);
+        let end = self.first_not_before(&key, Some(newest.next())).await?;
+        if end == 0 {
+            return Ok(Vec::new());
+        }
+        let members = self.members(&key, (end - limit as isize).max(0), end - 1).await?;
+        Ok(members.iter().rev().map(|member| member.at).filter(|at| *at <= newest).collect())
+    }
+
+    /// The place of a subscription's oldest attempt that is kept.
+    pub(crate) async fn oldest_attempt(&self, subscription: SubscriptionId) -> Result<Option<StreamId>> {
+        let key = self.keys().one(subscription.shard, "att", subscription);
+        Ok(self.members(&key, 0, 0).await?.first().map(|member| member.at))
+    }
+
+    /// How many members of the list lie before `before`: the list is in the order of time, and is searched by parts.
     async fn first_not_before(&self, key: &str, before: Option<StreamId>) -> Result<isize> {
         let length: isize = self.0.connections.run(redis::cmd("LLEN").arg(key)).await?;
         let Some(before) = before else { return Ok(length) };
         let (mut low, mut high) = (0, length);
         while low < high {
-            let middle = low + (high - low) / 2;
-            match self.members(key, middle, middle).await?.first() {
-                Some(member) if member.at < before => low = middle + 1,
-                Some(_) => high = middle,
-                None => break,
+            let step = ((high - low) / (PROBES + 1)).max(1);
+            let probes: Vec<isize> = (1..=PROBES).map(|part| low + part * step - 1).filter(|at| *at < high).collect();
+            let mut pipeline = redis::pipe();
+            for probe in &probes {
+                pipeline.cmd("LINDEX").arg(key).arg(*probe);
+            }
+            let members: Vec<Option<Vec<u8>>> = self.0.connections.run_all(&pipeline).await?;
+            for (probe, member) in probes.iter().zip(members) {
+                match member.as_deref().and_then(Member::read) {
+                    Some(member) if member.at < before => low = probe + 1,
+                    // It, or what is not there any more.
+                    Some(_) | None => {
+                        high = *probe;
+                        break;
+                    }
+                }
             }
         }
         Ok(low)

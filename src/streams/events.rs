@@ -28,6 +28,9 @@ const BODIES_A_READ: usize = 32;
 pub struct Expansion {
     pub event: StreamId,
     pub event_type: String,
+    pub tenant: String,
+    /// Bytes of its data.
+    pub size: usize,
     /// The last subscription of the chunk before, if there was one.
     pub after: Option<SubscriptionId>,
     /// The last subscription of this chunk, unless it is the event's last chunk.
@@ -90,7 +93,8 @@ impl Streams {
             .map(|chunk| {
                 let targets: Vec<String> = chunk.targets.iter().map(SubscriptionId::to_string).collect();
                 let tracked = u8::from(chunk.is_tracked);
-                (chunk.event.to_string(), text(&chunk.after), text(&chunk.up_to), tracked, &chunk.event_type, targets)
+                let event = (chunk.event.to_string(), text(&chunk.after), text(&chunk.up_to), tracked);
+                (event.0, event.1, event.2, event.3, &chunk.event_type, &chunk.tenant, chunk.size, targets)
             })
             .collect();
         let mut command = self.script(&scripts::EXPAND, shard);
@@ -174,6 +178,20 @@ impl Streams {
     ) -> Result<Vec<LogEntry>> {
         let mut command = redis::cmd("XRANGE");
         command.arg(self.keys().of(shard, "events")).arg(from.to_string()).arg(until.to_string());
+        let reply: Value = self.0.connections.run(command.arg("COUNT").arg(limit)).await?;
+        Ok(raw::read_entries(reply)?.into_iter().map(|found| log_entry(shard, found)).collect())
+    }
+
+    /// The same from the other end: up to `limit` events from `newest` back to `oldest`.
+    pub async fn newest_log_page(
+        &self,
+        shard: ShardId,
+        newest: StreamId,
+        oldest: StreamId,
+        limit: usize,
+    ) -> Result<Vec<LogEntry>> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(self.keys().of(shard, "events")).arg(newest.to_string()).arg(oldest.to_string());
         let reply: Value = self.0.connections.run(command.arg("COUNT").arg(limit)).await?;
         Ok(raw::read_entries(reply)?.into_iter().map(|found| log_entry(shard, found)).collect())
     }

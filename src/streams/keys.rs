@@ -62,6 +62,8 @@ pub const ALL: &[Pattern] = &[
     of("P:jobs", "set"),
     of("P:lead", "string"),
     of("P:asleep", "string"),
+    of("P:owed", "hash"),
+    of("P:lim", "hash"),
 ];
 
 /// The keys of one installation: all start with its prefix.

@@ -17,9 +17,12 @@ mod jobs;
 pub mod keys;
 mod leadership;
 mod raw;
+mod resend;
 pub mod scripts;
 mod server;
+mod statuses;
 mod subscriptions;
+mod tenants;
 mod upkeep;
 
 use std::{sync::Arc, time::Duration};
@@ -35,8 +38,12 @@ pub use front_door::{FrontDoor, FrontDoorEntry, Homeless};
 pub use jobs::{Job, JobState, Queued, REPLAY_AT_MOST};
 pub use leadership::Seat;
 pub use raw::shown_name;
+pub use resend::Resend;
 pub use server::ServerReport;
-pub use subscriptions::{Change, START_WITHIN_MS, Tenant, Versioned};
+pub(crate) use statuses::Noted;
+pub use statuses::{EventStatus, Progress};
+pub use subscriptions::{Change, START_WITHIN_MS, Versioned};
+pub use tenants::{Tenant, TenantLimits};
 pub use upkeep::{Counts, ShardFigures};
 
 use self::{connections::Connections, keys::Keys, scripts::Script};

@@ -37,18 +37,15 @@ pub struct Change {
     pub subscription: SubscriptionId,
 }
 
-/// A tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tenant {
-    pub id: String,
-    pub name: String,
-    pub created_at_ms: u64,
-}
-
 impl Streams {
     /// Creates a subscription; `None` where its id is taken.
     pub async fn create_subscription(&self, subscription: &Subscription) -> Result<Option<StreamId>> {
-        self.subscribe(subscription, None, false).await
+        self.subscribe(subscription, None, false, true).await
+    }
+
+    /// The same, paused from the first on: nothing is sent before it is let go on.
+    pub async fn create_paused_subscription(&self, subscription: &Subscription) -> Result<Option<StreamId>> {
+        self.subscribe(subscription, None, false, false).await
     }
 
     /// Changes a subscription that still is at `version`; `None` where it is not. With `clears_faults` what keeps
@@ -59,7 +56,7 @@ impl Streams {
         version: StreamId,
         clears_faults: bool,
     ) -> Result<Option<StreamId>> {
-        self.subscribe(subscription, Some(version), clears_faults).await
+        self.subscribe(subscription, Some(version), clears_faults, true).await
     }
 
     async fn subscribe(
@@ -67,6 +64,7 @@ impl Streams {
         subscription: &Subscription,
         expected: Option<StreamId>,
         clears_faults: bool,
+        starts_active: bool,
     ) -> Result<Option<StreamId>> {
         let mut command = self.script(&scripts::SUBSCRIBE, subscription.id.shard);
         command.arg(subscription.id.to_string()).arg(&subscription.tenant);
@@ -74,6 +72,7 @@ impl Streams {
         command.arg(expected.map(|version| version.to_string()).unwrap_or_default());
         command.arg(subscription.max_concurrency).arg(send_interval_ms(subscription.rate_limit_per_minute)).arg(1);
         command.arg(u8::from(subscription.ordering == Ordering::Fifo)).arg(u8::from(clears_faults));
+        command.arg(status_letter(starts_active));
         let version: String = self.0.connections.call(&scripts::SUBSCRIBE, &command).await?;
         if version.is_empty() { Ok(None) } else { entry::stream_id(&version).map(Some) }
     }
@@ -93,7 +92,7 @@ impl Streams {
     /// Pauses a subscription, or lets it go on; `false` where there is none.
     pub async fn set_active(&self, subscription: SubscriptionId, is_active: bool) -> Result<bool> {
         let mut command = self.script(&scripts::SET_STATUS, subscription.shard);
-        command.arg(subscription.to_string()).arg(if is_active { "a" } else { "p" });
+        command.arg(subscription.to_string()).arg(status_letter(is_active));
         self.0.connections.call(&scripts::SET_STATUS, &command).await
     }
 
@@ -238,43 +237,6 @@ impl Streams {
         changes.retain(|change| change.version > seen);
         Ok(is_whole.then_some(changes))
     }
-
-    /// Gives a tenant a name, or brings it into being.
-    pub async fn create_tenant(&self, tenant: &Tenant) -> Result<bool> {
-        let record = serde_json::json!({ "name": tenant.name, "created_at_ms": tenant.created_at_ms }).to_string();
-        let mut command = redis::cmd("HSETNX");
-        self.0.connections.run(command.arg(self.keys().global("tenants")).arg(&tenant.id).arg(record)).await
-    }
-
-    /// Every tenant that was named, in the order of their ids.
-    pub async fn tenants(&self) -> Result<Vec<Tenant>> {
-        let records: HashMap<String, String> =
-            self.0.connections.run(redis::cmd("HGETALL").arg(self.keys().global("tenants"))).await?;
-        let mut tenants: Vec<Tenant> = records.into_iter().map(|(id, record)| read_tenant(id, &record)).collect();
-        tenants.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(tenants)
-    }
-
-    /// One tenant.
-    pub async fn tenant(&self, id: &str) -> Result<Option<Tenant>> {
-        let record: Option<String> =
-            self.0.connections.run(redis::cmd("HGET").arg(self.keys().global("tenants")).arg(id)).await?;
-        Ok(record.map(|record| read_tenant(id.to_owned(), &record)))
-    }
-
-    /// Forgets a tenant; `false` where there was none.
-    pub async fn delete_tenant(&self, id: &str) -> Result<bool> {
-        self.0.connections.run(redis::cmd("HDEL").arg(self.keys().global("tenants")).arg(id)).await
-    }
-}
-
-fn read_tenant(id: String, record: &str) -> Tenant {
-    let record: serde_json::Value = serde_json::from_str(record).unwrap_or_default();
-    Tenant {
-        name: record["name"].as_str().unwrap_or(&id).to_owned(),
-        created_at_ms: record["created_at_ms"].as_u64().unwrap_or_default(),
-        id,
-    }
 }
 
 /// `None` for a subscription that is not there, or deleted.
@@ -292,6 +254,10 @@ fn read_state(runtime: &HashMap<String, Value>) -> Option<State> {
         leased: number("n2"),
         dead: number("n3"),
     })
+}
+
+fn status_letter(is_active: bool) -> &'static str {
+    if is_active { "a" } else { "p" }
 }
 
 fn read_status(letter: &str) -> Option<Status> {

@@ -342,6 +342,19 @@ async fn a_list_goes_on_where_its_page_ended() {
 }
 
 #[tokio::test]
+async fn a_tenant_is_created_with_limits_that_can_be_changed_one_by_one() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let create = ["tenant", "create", "acme", "--max-stored-mb", "5", "--rate-limit-per-minute", "60", "--json"];
+    let created = program.run(&create).await.json();
+    assert_eq!((&created["max_stored_mb"], &created["rate_limit_per_minute"]), (&json!(5), &json!(60)));
+    program.run(&create).await.refused(1, "already");
+    let changed = program.run(&["tenant", "limit", "acme", "--max-stored-mb", "none", "--json"]).await.json();
+    assert_eq!((&changed["max_stored_mb"], &changed["rate_limit_per_minute"]), (&json!(null), &json!(60)));
+    program.run(&["tenant", "limit", "acme", "--max-stored-mb", "0"]).await.refused(1, "--max-stored-mb: ");
+}
+
+#[tokio::test]
 async fn a_tenant_with_webhooks_is_not_deleted() {
     let redis = TestRedis::start().await;
     let program = Program::on(&redis);

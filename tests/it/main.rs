@@ -13,6 +13,7 @@ mod faults;
 mod front_door;
 mod invariants;
 mod layers;
+mod looking;
 mod manage;
 mod post;
 mod queue;

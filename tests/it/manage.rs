@@ -20,7 +20,7 @@ use posthaste::{
     publish::Publisher,
     secrets::Sealer,
     shutdown::Shutdown,
-    streams::{Ending, Error, Limits, Settled, ShardId, Streams, Versioned},
+    streams::{Ending, Error, Limits, Settled, ShardId, Streams, TenantLimits, Versioned},
 };
 use tokio::{
     sync::watch,
@@ -379,8 +379,9 @@ async fn a_replay_counts_what_its_webhook_wants_of_the_range() {
 async fn an_unknown_tenant_is_refused_where_none_comes_into_being_by_itself() {
     let engine = Engine::start(&[("POSTHASTE_API__AUTO_CREATE_TENANTS", "false")]).await;
     assert_eq!(field_of(engine.manager.create_webhook("acme", new_webhook()).await), "tenant");
-    engine.manager.create_tenant("acme", Some("Acme")).await.unwrap();
-    assert!(matches!(engine.manager.create_tenant("acme", None).await, Err(ManageError::AlreadyExists(_))));
+    engine.manager.create_tenant("acme", Some("Acme"), TenantLimits::default()).await.unwrap();
+    let again = engine.manager.create_tenant("acme", None, TenantLimits::default()).await;
+    assert!(matches!(again, Err(ManageError::AlreadyExists(_))));
     let webhook = engine.webhook("acme").await;
     assert!(matches!(engine.manager.delete_tenant("acme").await, Err(ManageError::Conflict(_))));
     engine.manager.delete_webhook("acme", &webhook.to_string()).await.unwrap();

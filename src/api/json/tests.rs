@@ -4,11 +4,13 @@ use super::*;
 use crate::{
     domain::{
         attempt::{Failure, FailureKind, Response},
+        delivery::Standing,
         id::{BadId, EventId, StreamId, SubscriptionId},
         retry::Retry,
         subscription::{Secrets, State, Subscription},
     },
-    streams::BadEntry,
+    manage::{DeliverySummary, DeliveryView, StatusView},
+    streams::{BadEntry, Progress},
 };
 
 const AT: StreamId = StreamId { ms: 1_795_553_805_123, seq: 1 };
@@ -131,4 +133,42 @@ fn a_dead_letter_shows_its_event_as_published_and_an_unreadable_entry_its_raw_fi
     let id = BadId { at: AT, shard: 3 };
     let bad = text(DeadItem::Unreadable(BadEntry { id, tenant: None, error: "type: no".into(), raw }));
     assert!(bad.contains(r#""webhook_id":null"#) && bad.ends_with(r#""data":{"type":"a b"}}"#), "{bad}");
+}
+
+#[test]
+fn a_delivery_says_when_it_goes_on_and_an_event_where_it_stands() {
+    let status = DeliveryStatus {
+        attempts: 1,
+        last_status: Some(500),
+        ..DeliveryStatus::untried(DeliveryId { event: AT, subscription: WEBHOOK, copy: 0 }, AT)
+    };
+    let progress = Progress { next_attempt_at_ms: Some(AT.ms), is_under_way: false };
+    let event = EventId { at: AT, shard: 3, nonce: 5 };
+    let mut expected = json!({
+        "id": status.id.to_string(), "event_id": event.to_string(), "event_type": "message.created",
+        "webhook_id": WEBHOOK.to_string(), "status": "failed", "attempts": 1, "last_status": 500,
+        "next_attempt_at": "2026-11-24T20:56:45.123Z", "is_under_way": false,
+        "last_activity_at": "2026-11-24T20:56:45.123Z",
+    });
+    let named = Some((event, "message.created".to_owned()));
+    let summary = DeliverySummary { status: status.clone(), event: named, progress, last_activity_ms: AT.ms };
+    assert_eq!(to_value(DeliverySummaryJson::of(&summary)).unwrap(), expected);
+
+    let view = DeliveryView { status, event: None, attempts: vec![], progress };
+    let fields = expected.as_object_mut().unwrap();
+    fields.remove("last_activity_at");
+    fields.extend([("event_id".to_owned(), Value::Null), ("event_type".to_owned(), Value::Null)]);
+    fields.insert("attempt_log".to_owned(), json!([]));
+    let whole = StatusView {
+        event_id: Some(event),
+        event_type: Some("message.created".to_owned()),
+        standing: Standing::Failed,
+        deliveries: vec![view],
+        total: 101,
+    };
+    let json = to_value(StatusJson::of(&event.to_string(), &whole)).unwrap();
+    assert_eq!(json["deliveries"], json!([expected]));
+    let id = json!(event.to_string());
+    assert_eq!((&json["id"], &json["event_id"], &json["status"]), (&id, &id, &json!("failed")));
+    assert_eq!(json["total_deliveries"], json!(101));
 }

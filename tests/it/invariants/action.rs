@@ -2,11 +2,13 @@
 
 use posthaste::{
     domain::{
-        id::{StreamId, SubscriptionId},
+        id::{DeliveryId, StreamId, SubscriptionId},
         outcome::Reason,
         subscription::Subscription,
     },
-    streams::{Append, Appended, Error, Expanded, Expansion, Job, Lease, Leased, Queued, Redriven, Settled, Streams},
+    streams::{
+        Append, Appended, Error, Expanded, Expansion, Job, Lease, Leased, Queued, Redriven, Resend, Settled, Streams,
+    },
 };
 
 use crate::support::samples::{Verdict, settled};
@@ -29,6 +31,7 @@ pub enum Action {
     DropBacklog(SubscriptionId, StreamId),
     Redrive(SubscriptionId, Vec<StreamId>),
     Discard(SubscriptionId, Vec<StreamId>),
+    Resend { id: DeliveryId, call: String },
     CreateJob(Job),
     Replay { job: Job, next: StreamId, is_last: bool, events: Vec<StreamId> },
     Trim(StreamId),
@@ -48,6 +51,7 @@ pub enum Answer {
     Stale(Vec<usize>),
     Redriven(Redriven),
     Queued(Queued),
+    Resent(Resend),
 }
 
 /// What was leased is judged lease by lease, and equals nothing.
@@ -61,6 +65,7 @@ impl PartialEq for Answer {
             (Self::Stale(a), Self::Stale(b)) => a == b,
             (Self::Redriven(a), Self::Redriven(b)) => a == b,
             (Self::Queued(a), Self::Queued(b)) => a == b,
+            (Self::Resent(a), Self::Resent(b)) => a == b,
             _ => false,
         }
     }
@@ -91,6 +96,7 @@ impl Action {
             }
             Self::Redrive(id, letters) => Answer::Redriven(streams.redrive(*id, letters).await?),
             Self::Discard(id, letters) => Answer::Count(streams.discard(*id, letters).await?),
+            Self::Resend { id, call } => Answer::Resent(streams.resend(*id, call).await?),
             Self::CreateJob(job) => {
                 streams.create_job(job).await?;
                 Answer::Done(true)

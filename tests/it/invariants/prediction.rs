@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use posthaste::{
-    domain::id::{StreamId, SubscriptionId},
-    streams::{Expanded, Expansion, Job, Lease, Queued, Redriven, Refusal},
+    domain::id::{DeliveryId, StreamId, SubscriptionId},
+    streams::{Expanded, Expansion, Job, Lease, Queued, Redriven, Refusal, Resend},
 };
 
 use super::action::{Action, Answer};
@@ -75,6 +75,10 @@ pub fn predict(action: &Action, state: &State, bounds: Bounds) -> Prediction {
                 found.map(|letter| (delivery(letter.event, id, letter.copy), vec![Standing::Cancelled])).collect();
             Prediction { answer: Some(Answer::Count(must.len() as u64)), must, ..Prediction::default() }
         }
+        Action::Resend { id, call } => match state.ttls.contains_key(&format!("call:{call}")) {
+            true => Prediction::default(),
+            false => resend(*id, find(&id.subscription), state, bounds),
+        },
         Action::CreateJob(_) => Prediction::answering(Answer::Done(true)),
         Action::Replay { job, events, .. } => replay(job, events, find(&job.subscription), state, bounds),
         Action::Trim(last) => Prediction::answering(Answer::Count(trimmable(state, *last).len() as u64)),
@@ -226,15 +230,45 @@ fn replay(job: &Job, events: &[StreamId], sub: Option<&Subscription>, state: &St
     }
     let mut must = Changes::new();
     for event in events {
-        if state.events.contains_key(event) || state.spilled.contains(event) {
-            let status = state.statuses.get(event).cloned().unwrap_or_default();
-            let is_free = |copy: &u16| !status.contains_key(&format!("{}#{copy}", job.subscription));
-            let copy = (0..).find(is_free).unwrap();
+        if is_kept(*event, state) {
+            let copy = next_copy(*event, &job.subscription, state);
             must.insert(delivery(*event, &job.subscription, copy), vec![Standing::Owed]);
         }
     }
     let queued = Queued::Done(must.len() as u64);
     Prediction { must, answer: Some(Answer::Queued(queued)), ..Prediction::default() }
+}
+
+fn is_kept(event: StreamId, state: &State) -> bool {
+    state.events.contains_key(&event) || state.spilled.contains(&event)
+}
+
+/// The first copy of an event that a subscription has not had.
+fn next_copy(event: StreamId, subscription: &SubscriptionId, state: &State) -> u16 {
+    let status = state.statuses.get(&event).cloned().unwrap_or_default();
+    (0..).find(|copy: &u16| !status.contains_key(&format!("{subscription}#{copy}"))).unwrap()
+}
+
+fn resend(id: DeliveryId, sub: Option<&Subscription>, state: &State, bounds: Bounds) -> Prediction {
+    let answering = |resend| Prediction::answering(Answer::Resent(resend));
+    let Some(sub) = sub.filter(|sub| !matches!(sub.status(), "" | "d")) else { return answering(Resend::Gone) };
+    let noted =
+        state.statuses.get(&id.event).and_then(|status| status.get(&format!("{}#{}", id.subscription, id.copy)));
+    let Some(noted) = noted else { return answering(Resend::Unknown) };
+    let entry: StreamId = noted.split(' ').nth(1).unwrap().parse().unwrap();
+    match &noted[..1] {
+        "d" => answering(Resend::Dead(entry)),
+        "p" if sub.retries.contains_key(&entry) => answering(Resend::Due),
+        "p" => answering(Resend::Open),
+        _ if sub.owed.len() >= bounds.max_backlog => answering(Resend::Full),
+        _ if !is_kept(id.event, state) => answering(Resend::Lost),
+        _ => {
+            let copy = next_copy(id.event, &id.subscription, state);
+            let must = [(delivery(id.event, &id.subscription, copy), vec![Standing::Owed])].into();
+            let answer = Answer::Resent(Resend::Copied(DeliveryId { copy, ..id }));
+            Prediction { must, answer: Some(answer), ..Prediction::default() }
+        }
+    }
 }
 
 /// The events that a trim up to `last` takes.

@@ -59,6 +59,10 @@ pub enum Step {
         pick: u8,
         letters: Vec<u8>,
     },
+    /// Of anything that ever was a delivery.
+    Resend {
+        pick: u8,
+    },
     StartReplay {
         pick: u8,
     },
@@ -162,6 +166,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(|pick| Step::DropBacklog { pick }),
         3 => (any::<u8>(), picks()).prop_map(|(pick, letters)| Step::Redrive { pick, letters }),
         2 => (any::<u8>(), picks()).prop_map(|(pick, letters)| Step::Discard { pick, letters }),
+        3 => any::<u8>().prop_map(|pick| Step::Resend { pick }),
         1 => any::<u8>().prop_map(|pick| Step::StartReplay { pick }),
         3 => (any::<u8>(), 1usize..4).prop_map(|(pick, count)| Step::Replay { pick, count }),
         3 => (1usize..6).prop_map(|count| Step::Trim { count }),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use posthaste::{
     domain::{
         event::NewEvent,
-        id::{EventId, StreamId, SubscriptionId},
+        id::{DeliveryId, EventId, StreamId, SubscriptionId},
         subscription::Ordering,
     },
     secrets::Sealer,
@@ -240,6 +240,14 @@ impl<'r> World<'r> {
                 let (id, letters) = self.letters(*pick, letters)?;
                 Action::Discard(id, letters)
             }
+            Step::Resend { pick } => {
+                self.calls += 1;
+                let known: Vec<_> = self.state.ledger().into_keys().collect();
+                let delivery = choose(&known, *pick)?;
+                let subscription = delivery.subscription.parse().unwrap();
+                let id = DeliveryId { event: delivery.event, subscription, copy: delivery.copy };
+                Action::Resend { id, call: format!("call{}", self.calls) }
+            }
             Step::StartReplay { pick } => Action::CreateJob(Job {
                 id: format!("job{}", self.jobs.len()),
                 subscription: self.pick(*pick)?,
@@ -274,6 +282,7 @@ impl<'r> World<'r> {
             event: NewEvent {
                 idempotency_key: published.key.map(|key| key.to_string()),
                 only_for: published.only_for.and_then(|pick| self.pick(pick)),
+                data: [&br#"{"n":1}"#[..], b"1"][usize::from(published.type_number)].into(),
                 ..event(["a.b", "c"][usize::from(published.type_number)])
             },
             source_id: None,
@@ -321,7 +330,17 @@ impl<'r> World<'r> {
             left.truncate(chunk);
         }
         let up_to = if is_last { None } else { left.last().copied() };
-        Some(Expansion { event, event_type: "a.b".to_owned(), after, up_to, is_tracked: true, targets: left })
+        let (tenant, size) = self.state.bodies[&event].clone();
+        Some(Expansion {
+            event,
+            event_type: "a.b".to_owned(),
+            tenant,
+            size: size as usize,
+            after,
+            up_to,
+            is_tracked: true,
+            targets: left,
+        })
     }
 
     /// As a dispatcher does, which may know of subscriptions that are deleted meanwhile.

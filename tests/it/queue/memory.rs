@@ -7,7 +7,7 @@ use posthaste::{
         id::{StreamId, SubscriptionId},
         outcome::Reason,
     },
-    streams::{Append, Error, Job, JobState, Seat},
+    streams::{Append, Error, Job, JobState, Seat, Tenant},
 };
 
 use crate::support::{
@@ -56,6 +56,7 @@ async fn what_adds_is_refused_and_changes_nothing() {
     assert!(is_full(queue.streams.expand(SHARD, &[whole(event_id.at, &[id])]).await));
     assert!(is_full(queue.streams.redrive(id, &[letter]).await));
     assert!(is_full(queue.streams.replay(&job(id), event_id.at.next(), true, &[lease.event]).await));
+    assert!(is_full(queue.streams.resend(lease.delivery(), "resend").await));
     assert!(is_full(queue.streams.create_subscription(&subscription(2)).await));
     assert_eq!(queue.books().await, before);
 }
@@ -92,6 +93,9 @@ async fn what_moves_on_and_frees_goes_on() {
     assert_eq!(streams.lead(&[Seat::Shard(SHARD), Seat::FrontDoor], "me").await.unwrap(), [true, true]);
     assert_eq!(streams.lead(&[Seat::Shard(SHARD)], "you").await.unwrap(), [false]);
     assert_eq!(streams.check_in("dispatcher:me").await.unwrap(), ["dispatcher:me"]);
+    // A limit is what keeps it from getting worse.
+    let tenant = Tenant { max_stored_mb: Some(1), ..Tenant::unnamed("acme", 0) };
+    assert!(streams.set_tenant(None, &tenant).await.unwrap());
     streams.set_gate(SHARD, true).await.unwrap();
     streams.keep_status_for(SHARD, Duration::from_secs(60)).await.unwrap();
 }

@@ -1,9 +1,12 @@
 //! The calls of the queue one by one: what each does, and what it does when it comes twice, late or to damaged data.
 
+mod attempts;
 mod dead_letters;
 mod expanding;
 mod leasing;
 mod memory;
 mod publishing;
+mod resending;
 mod settling;
+mod storing;
 mod upkeep;

@@ -38,6 +38,7 @@ pub fn violations(state: &State, before: Option<&State>, bounds: Bounds) -> Vec<
         subscription_is_bounded(id, subscription, state, bounds, &mut found);
     }
     references_agree(state, &mut found);
+    stored_bytes_agree(state, &mut found);
     statuses_agree(state, &mut found);
     counts_agree(state, &mut found);
     expanded_in_order(state, &mut found);
@@ -197,6 +198,18 @@ fn references_agree(state: &State, found: &mut Found) {
         let is_needed = kept.contains_key(event) && !state.events.contains_key(event);
         found.unless(is_needed, || format!("I11: pay:{event} is not needed"));
     }
+}
+
+/// I4: what a tenant stores is the bodies of its events that somebody is owed.
+fn stored_bytes_agree(state: &State, found: &mut Found) {
+    let mut owed: BTreeMap<String, u64> = BTreeMap::new();
+    for event in state.hash("refs").keys() {
+        let Some((tenant, bytes)) = state.bodies.get(&event.parse().unwrap()) else { continue };
+        *owed.entry(tenant.clone()).or_default() += bytes;
+    }
+    let kept: BTreeMap<String, u64> =
+        state.hash("owed").into_iter().map(|(tenant, bytes)| (tenant, bytes.parse().unwrap_or(u64::MAX))).collect();
+    found.unless(owed == kept, || format!("I4: tenants are owed {owed:?} bytes, P:owed says {kept:?}"));
 }
 
 /// I5: a delivery has one entry at most, and the status of its event says where it stands.

@@ -16,7 +16,7 @@ use super::{
     checks::{Bounds, violations},
     clock,
     redis::TestRedis,
-    samples::{Verdict, event, settled},
+    samples::{BODY_BYTES, TENANT, Verdict, event, settled},
     state::{State, command},
 };
 
@@ -153,6 +153,8 @@ pub fn whole(event: StreamId, targets: &[SubscriptionId]) -> Expansion {
     Expansion {
         event,
         event_type: "a.b".to_owned(),
+        tenant: TENANT.to_owned(),
+        size: BODY_BYTES,
         after: None,
         up_to: None,
         is_tracked: true,

@@ -15,6 +15,8 @@ use posthaste::{
 };
 
 pub const TENANT: &str = "acme";
+/// Bytes of the data of [`event`].
+pub const BODY_BYTES: usize = 7;
 
 /// What became of a delivery, as a test says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

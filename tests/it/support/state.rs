@@ -86,6 +86,8 @@ pub struct State {
     pub dispatchers_read: StreamId,
     /// Events whose body is kept beside the log.
     pub spilled: BTreeSet<StreamId>,
+    /// Of each event that is kept, in the log or beside it: its tenant, and the bytes of its body.
+    pub bodies: BTreeMap<StreamId, (String, u64)>,
     pub statuses: BTreeMap<StreamId, Fields>,
     pub attempts: BTreeSet<StreamId>,
     pub bad: usize,
@@ -148,6 +150,7 @@ impl State {
             "events" => {
                 let (entries, groups, pending) = (next(), next(), next());
                 self.events = stream(entries).into_iter().collect();
+                self.bodies.extend(self.events.iter().map(|(event, fields)| (*event, body(fields))));
                 if let Some(read) = group(groups, "dispatchers") {
                     self.dispatchers_read = read;
                     self.undone = pending_counts(pending).into_keys().collect();
@@ -158,12 +161,12 @@ impl State {
             "cfglog" => drop(next()),
             "pay" => {
                 self.spilled.insert(place(id));
-                next();
+                self.bodies.insert(place(id), body(&get(next())));
             }
             "evs" => {
                 self.statuses.insert(place(id), get(next()));
             }
-            "exp" | "meta" | "cfgv" | "refs" | "cnt" | "rpl" => {
+            "exp" | "meta" | "cfgv" | "refs" | "cnt" | "rpl" | "owed" | "lim" => {
                 self.hashes.insert(name.to_owned(), get(next()));
             }
             "subs" | "tsubs" | "due" | "deadidx" | "tdead" | "old" | "mv" => {
@@ -241,7 +244,7 @@ fn ask(pipeline: &mut redis::Pipeline, key: &str, kind: &str) {
         "events" => whole(pipeline, "dispatchers"),
         "dead" | "attempts" => drop(pipeline.cmd("XRANGE").arg(key).arg("-").arg("+")),
         "deadev" | "cfglog" => drop(pipeline.cmd("XLEN").arg(key)),
-        "rt" | "tok" | "pay" | "evs" | "exp" | "meta" | "cfgv" | "refs" | "cnt" | "rpl" => {
+        "rt" | "tok" | "pay" | "evs" | "exp" | "meta" | "cfgv" | "refs" | "cnt" | "rpl" | "owed" | "lim" => {
             pipeline.cmd("HGETALL").arg(key);
         }
         "inf" | "rty" | "subs" | "tsubs" | "due" | "deadidx" | "tdead" | "old" | "mv" => {
@@ -260,6 +263,11 @@ pub async fn command<T: redis::FromRedisValue>(connection: &mut MultiplexedConne
 
 fn get<T: redis::FromRedisValue>(value: Value) -> T {
     from_redis_value(value).unwrap()
+}
+
+/// Whose an event is, and the bytes of its body: the tests publish text.
+fn body(fields: &Fields) -> (String, u64) {
+    (fields["tn"].clone(), fields["b"].len() as u64)
 }
 
 fn place(text: &str) -> StreamId {

@@ -97,6 +97,8 @@ pub struct Attempt {
     pub timings: Timings,
     /// Its result came after another sender had taken the delivery over.
     pub is_late: bool,
+    /// It was no delivery, but asked for to see what the endpoint does.
+    pub is_test: bool,
 }
 
 impl Attempt {

@@ -21,10 +21,7 @@ use crate::{
     publish::Publisher,
     redis_server::EmbeddedRedis,
     replay,
-    send::{
-        self,
-        post::{Post, PostConfig},
-    },
+    send::{self, post::Post},
     shutdown::{self, Shutdown},
     sources,
     streams::{Error, Streams},
@@ -228,7 +225,7 @@ impl Process<'_> {
 
     fn start_sender(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let config = self.config;
-        let post = self.post()?;
+        let post = Post::of(config, self.role == Role::Serve)?;
         let settings = send::Settings {
             max_in_flight: config.delivery.max_in_flight as u32,
             max_age: config.delivery.max_age,
@@ -237,19 +234,6 @@ impl Process<'_> {
         tasks.spawn(done(send::run(self.streams.clone(), post, settings, self.shutdown.clone())));
         self.list_as("sender", tasks);
         Ok(())
-    }
-
-    fn post(&self) -> Result<Post, ConfigError> {
-        let config = self.config;
-        let post = Post::new(PostConfig {
-            rules: config.address_rules(self.role == Role::Serve),
-            response_keep_bytes: config.delivery.response_keep_bytes,
-            ca_file: config.targets.ca_file.clone(),
-            // As many as there can be at once: with fewer, a busy host's would be closed and made anew all the time.
-            max_idle_per_host: config.delivery.max_in_flight,
-            proxy: config.targets.proxy.clone(),
-        });
-        post.map_err(|error| config.refuse("targets.ca_file", format_args!("{error:#}")))
     }
 
     fn list_as(&self, role: &str, tasks: &mut Tasks) {

@@ -1,20 +1,25 @@
-//! What is posted: the body, the headers and the signatures of one attempt (contract §4).
+//! One attempt: what is posted (the body, the headers and the signatures of contract §4), and the record of what came
+//! back.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::post;
+use super::post::{self, Post, Posted};
 use crate::domain::{
     Invalid,
+    attempt::Attempt,
     event::Event,
+    id::DeliveryId,
     signature::{SigningKeys, header},
     subscription::{PayloadFormat, Subscription},
     time,
 };
-use crate::streams::Lease;
 
 /// Custom headers whose values are credentials: they are sent, and not kept in the attempt log.
 const CREDENTIALS: [&str; 6] =
@@ -52,8 +57,43 @@ impl Target {
         }
     }
 
-    /// The request of one attempt, and its headers as they are kept.
-    pub fn request(&self, event: &Event, lease: &Lease, now_ms: u64) -> (post::Request, Vec<(String, String)>) {
+    /// How long a request may take.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.subscription.timeout_seconds.into())
+    }
+
+    /// Posts `event` once, as attempt `number` of `delivery`.
+    pub async fn attempt(&self, post: &Post, event: &Event, delivery: DeliveryId, number: u32) -> Attempt {
+        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let (request, request_headers) = self.request(event, delivery, number, at_ms);
+        let Posted { answer, response_time, timings } = post.send(request, self.timeout()).await;
+        Attempt {
+            event: event.id,
+            subscription: delivery.subscription,
+            copy: delivery.copy,
+            tenant: event.tenant.clone(),
+            event_type: event.event_type.clone(),
+            url: self.subscription.url.clone(),
+            number,
+            at_ms,
+            request_headers,
+            answer,
+            // Whole microseconds: more is noise.
+            response_time_ms: response_time.as_micros() as f64 / 1000.0,
+            timings,
+            is_late: false,
+            is_test: false,
+        }
+    }
+
+    /// The request of attempt `attempt` of a delivery, and its headers as they are kept.
+    pub fn request(
+        &self,
+        event: &Event,
+        delivery: DeliveryId,
+        attempt: u32,
+        now_ms: u64,
+    ) -> (post::Request, Vec<(String, String)>) {
         let body = match self.subscription.payload_format {
             PayloadFormat::Envelope => envelope(event),
             PayloadFormat::Raw => event.data.clone(),
@@ -69,8 +109,8 @@ impl Target {
             (header::HUB_SIGNATURE, signed.hub_signature_256),
             ("x-webhook-event", event.event_type.clone()),
             ("x-event-type", event.event_type.clone()),
-            ("x-webhook-delivery", lease.delivery().to_string()),
-            ("x-webhook-attempt", lease.attempt_number().to_string()),
+            ("x-webhook-delivery", delivery.to_string()),
+            ("x-webhook-attempt", attempt.to_string()),
         ];
         let mut headers = self.headers.clone();
         for (name, value) in ours {

@@ -249,7 +249,7 @@ enum AnswerRecord {
     Failure { kind: String, text: String },
 }
 
-/// Writes an attempt; that it is late is known only to the script that keeps it.
+/// Writes an attempt; that it is late, or a test, is said by the script that keeps it.
 pub(super) fn write_attempt(attempt: &Attempt) -> Vec<u8> {
     let timings = attempt.timings;
     super::pack(&AttemptRecord {
@@ -305,5 +305,6 @@ pub(super) fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
         response_time_ms: record.response_time_ms,
         timings: Timings { dns, connect, tls, first_byte },
         is_late: field::<u8>(map, "l") == Some(1),
+        is_test: field::<u8>(map, "s") == Some(1),
     })
 }

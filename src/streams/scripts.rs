@@ -54,6 +54,7 @@ scripts! {
     LEAD = "lead";
     CHECK_IN = "check_in";
     SET_META = "set_meta";
+    LOG_TEST = "log_test";
 }
 
 /// The first line says what the server may do with the script, so it stays the first; the shared part comes below it.

@@ -19,4 +19,5 @@ mod queue;
 mod replay;
 mod serve;
 mod support;
+mod test_send;
 mod upkeep;

@@ -38,7 +38,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
-    config::Proxy,
+    config::{Config, ConfigError, Proxy},
     domain::{
         address::AddressRules,
         attempt::{Answer, Failure, FailureKind, Response, Timings},
@@ -118,6 +118,22 @@ pub struct Posted {
 }
 
 impl Post {
+    /// As `config` has it; `is_serve` says what may be posted to where it leaves that open.
+    ///
+    /// # Errors
+    /// When `targets.ca_file` cannot be used.
+    pub fn of(config: &Config, is_serve: bool) -> Result<Self, ConfigError> {
+        let post = Self::new(PostConfig {
+            rules: config.address_rules(is_serve),
+            response_keep_bytes: config.delivery.response_keep_bytes,
+            ca_file: config.targets.ca_file.clone(),
+            // As many as there can be at once: with fewer, a busy host's would be closed and made anew all the time.
+            max_idle_per_host: config.delivery.max_in_flight,
+            proxy: config.targets.proxy.clone(),
+        });
+        post.map_err(|error| config.refuse("targets.ca_file", format_args!("{error:#}")))
+    }
+
     /// # Errors
     /// When `ca_file` cannot be used.
     pub fn new(config: PostConfig) -> anyhow::Result<Self> {

@@ -90,5 +90,6 @@ fn attempt(lease: &Lease, status: u16) -> Attempt {
         response_time_ms: 1.0,
         timings: Timings::default(),
         is_late: false,
+        is_test: false,
     }
 }

@@ -448,6 +448,12 @@ async fn a_name_that_does_not_resolve_is_named() {
 }
 
 #[tokio::test]
+async fn a_host_that_no_request_can_name_is_told() {
+    let failure = failure(send("http://a{b}.example/").await);
+    assert_eq!(failure, Failure { kind: FailureKind::Dns, text: "a{b}.example is not the name of a host".to_owned() });
+}
+
+#[tokio::test]
 async fn a_url_the_rules_no_longer_allow_is_refused() {
     let rules = AddressRules { require_https: true, ..loopback_rules() };
     let failure = failure(Post::new(config(rules)).unwrap().send(request("http://app.example/"), LONG).await);

@@ -37,10 +37,14 @@ use crate::domain::address::AddressRules;
 
 /// So that a connection whose other end is gone is found out.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// How long an address is waited for before the next is tried beside it (RFC 8305 §5).
-const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+/// How long an address is waited for before the next is tried beside it (RFC 8305 §5), and how long a proxy that tries it.
+pub(super) const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(250);
+const NEXT_TUNNEL_AFTER: Duration = Duration::from_secs(2);
 /// Addresses of one name that are tried, at most.
 const ADDRESSES_TRIED: usize = 8;
+/// As long as a request may take: what the pool goes on with, when the request has been answered over another
+/// connection, ends too.
+const MADE_WITHIN: Duration = Duration::from_secs(300);
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -66,7 +70,10 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let parts = Arc::clone(&self.0);
-        Box::pin(watch::making(|marks| async move { parts.connect(&uri, marks).await }))
+        Box::pin(watch::making(|marks| async move {
+            let made = timeout(MADE_WITHIN, parts.connect(&uri, marks)).await;
+            made.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+        }))
     }
 }
 
@@ -79,8 +86,10 @@ impl Parts {
         let addresses = allowed_addresses(&*self.names, &self.rules, &host, &marks).await?;
         let addresses = in_turn(&addresses, port);
         let stream = match &self.tunnels {
-            None => first_of(&addresses, connect_tcp).await?,
-            Some(tunnels) => first_of(&addresses, |address| tunnels.open(&*self.names, address)).await?,
+            None => first_of(&addresses, NEXT_ADDRESS_AFTER, connect_tcp).await?,
+            Some(tunnels) => {
+                first_of(&addresses, NEXT_TUNNEL_AFTER, |address| tunnels.open(&*self.names, address)).await?
+            }
         };
         let stream: Box<dyn Stream> = if is_tls {
             marks.handshake_begins();
@@ -112,10 +121,11 @@ fn in_turn(addresses: &[IpAddr], port: u16) -> Vec<SocketAddr> {
     by_turns.map(|address| SocketAddr::new(**address, port)).take(ADDRESSES_TRIED).collect()
 }
 
-/// What `connect` makes of the first address that it succeeds with. The next is tried when one has failed, or takes
-/// long. Where all fail, it is told why the first did to fail.
+/// What `connect` makes of the first address that it succeeds with. The next is tried when one has failed, or is not done
+/// after `patience`. Where all fail, it is the failure of the first to fail.
 pub(super) async fn first_of<T, E: From<io::Error>, F: Future<Output = Result<T, E>>>(
     addresses: &[SocketAddr],
+    patience: Duration,
     connect: impl Fn(SocketAddr) -> F,
 ) -> Result<T, E> {
     let mut rest = addresses.iter();
@@ -123,7 +133,7 @@ pub(super) async fn first_of<T, E: From<io::Error>, F: Future<Output = Result<T,
     let mut failure = None;
     loop {
         trying.extend(rest.next().map(|address| connect(*address)));
-        let wait = if rest.len() > 0 { NEXT_ADDRESS_AFTER } else { Duration::MAX };
+        let wait = if rest.len() > 0 { patience } else { Duration::MAX };
         match timeout(wait, trying.next()).await {
             Ok(Some(Ok(connected))) => return Ok(connected),
             Ok(Some(Err(error))) => drop(failure.get_or_insert(error)),
@@ -215,7 +225,7 @@ mod tests {
         let addresses = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         let check = async |behaviour: [Option<Result<(), ()>>; 3], tried: &[u16], expected: Result<u16, &str>| {
             let seen = Mutex::new(Vec::new());
-            let outcome = first_of(&addresses, |address| {
+            let outcome = first_of(&addresses, Duration::from_millis(20), |address| {
                 let behaviour = behaviour[usize::from(address.port()) - 1];
                 seen.lock().unwrap().push(address.port());
                 async move {

@@ -59,6 +59,10 @@ pub(super) fn of_error(error: &(dyn Error + 'static), phase: Phase, target: &Tar
         };
         return Failure { kind, text: error.to_string() };
     }
+    // A URL is taken with characters in its host that no request can have.
+    if find::<http::Error>(error).is_some() {
+        return Failure { kind: FailureKind::Dns, text: format!("{} is not the name of a host", target.host) };
+    }
     if let Some(error) = find::<ProxyError>(error) {
         return Failure { kind: FailureKind::Connect, text: proxy(error) };
     }

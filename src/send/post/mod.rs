@@ -162,8 +162,7 @@ impl Post {
     /// Sends `request`. `timeout` is for all of it: from the name to the last byte of the body that is kept.
     pub async fn send(&self, request: Request, timeout: Duration) -> Posted {
         let watch = Watch::start();
-        // Once more: the rules may be others than when the URL was taken, and no name is resolved, nor checked then,
-        // where an address stands in its place.
+        // Once more: the rules may be others than when the URL was taken, and ports and schemes are not the connector's.
         let answer = match self.rules.check_url(request.url.as_str()) {
             Ok(_) => self.exchange(request, timeout, &watch).await,
             Err(refused) => Err(Failure { kind: FailureKind::BlockedAddress, text: refused.problem }),

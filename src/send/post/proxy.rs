@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    connector::{connect_tcp, first_of},
+    connector::{NEXT_ADDRESS_AFTER, connect_tcp, first_of},
     names::Names,
 };
 use crate::config::Proxy;
@@ -48,7 +48,7 @@ impl Tunnels {
             Err(_) => names.resolve(host.clone()).await?,
         };
         let addresses: Vec<SocketAddr> = addresses.into_iter().map(|ip| SocketAddr::new(ip, *port)).collect();
-        let mut stream = first_of(&addresses, connect_tcp).await?;
+        let mut stream = first_of(&addresses, NEXT_ADDRESS_AFTER, connect_tcp).await?;
         stream.write_all(self.request(to).as_bytes()).await.map_err(ProxyError::Broken)?;
         match read_status(&mut stream).await? {
             200..300 => Ok(stream),

@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::domain::{address::AddressRules, retry::Retry};
 use layers::{Layers, Origin};
-pub use values::{RedisUrl, Secret};
+pub use values::{Proxy, RedisUrl, Secret};
 
 /// Read when no file is named and it is in the working directory.
 const DEFAULT_FILE: &str = "config.toml";
@@ -145,6 +145,9 @@ pub struct Targets {
     pub allow_hosts: Vec<String>,
     #[serde(deserialize_with = "values::ports")]
     pub ports: Vec<u16>,
+    /// What requests to targets go through.
+    #[serde(deserialize_with = "values::proxy")]
+    pub proxy: Option<Proxy>,
     #[serde(deserialize_with = "values::path_if_any")]
     pub ca_file: Option<PathBuf>,
 }

@@ -16,8 +16,9 @@
 //! | 1 | `config` `secrets` `shutdown` `metrics` `logging` `redis_server` | `domain` and its row's left |
 //! | 2 | `streams` `backoff` `connect` | rows 0-1 and its row's left |
 //! | 3a | `publish` `manage` `send::post` | rows 0-2 |
-//! | 3b | `dispatch` `send` `replay` `sources` `janitor` | rows 0-3a, never one another |
-//! | 4 | `api` | rows 0-3a and `replay` |
+//! | 3b | `send::request` | rows 0-2 and `send::post` |
+//! | 3c | `dispatch` `send` `replay` `sources` `janitor` `test_send` | rows 0-3b, never one another |
+//! | 4 | `api` | rows 0-3a, `replay` and `test_send` |
 //! | 5 | `roles` `tools` `cli` | rows 0-4 and its row's left |
 
 pub mod api;
@@ -40,4 +41,5 @@ pub mod send;
 pub mod shutdown;
 pub mod sources;
 pub mod streams;
+pub mod test_send;
 pub mod tools;

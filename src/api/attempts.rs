@@ -1,4 +1,4 @@
-//! `/api/v1/webhooks/{id}/logs`: the attempts of a webhook.
+//! Attempts: those of a webhook, one in full, and one made now as a test.
 
 use axum::{Json as Answer, extract::State};
 
@@ -6,11 +6,12 @@ use super::{
     Api,
     auth::Tenant,
     error::Problem,
-    extract::Id,
-    json::{AttemptJson, Page},
+    extract::{Id, OptionalJson},
+    input::TestBody,
+    json::{AttemptDetailJson, AttemptJson, Page, TestResultJson},
     params::{AttemptParams, Params, place},
 };
-use crate::streams::AttemptFilter;
+use crate::{streams::AttemptFilter, test_send::PING};
 
 /// List a webhook's attempts, newest first
 ///
@@ -41,6 +42,43 @@ pub(super) async fn list(
         data: page.attempts.iter().map(|(id, attempt)| AttemptJson::of(*id, attempt)).collect(),
         next_cursor: page.before.map(|before| before.to_string()),
     }))
+}
+
+/// Show an attempt, with its body and as a `curl` command
+#[utoipa::path(
+    get, operation_id = "get_attempt", path = "/api/v1/attempts/{attempt_id}", tag = "Logs and statistics",
+    params(("attempt_id" = String, Path)),
+    responses((status = 200, description = "The attempt", body = AttemptDetailJson)),
+)]
+pub(super) async fn show(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Id(id): Id,
+) -> Result<Answer<AttemptDetailJson>, Problem> {
+    let (id, attempt, event) = api.manager.attempt(&tenant, &id).await?;
+    Ok(Answer(AttemptDetailJson::of(id, &attempt, event.as_ref())))
+}
+
+/// Send a test to a webhook now
+///
+/// Past its filters and its queue, signed as a real delivery. It is in the logs, marked as a test, and counts nowhere else.
+/// Without `data`, the sample of the type is sent.
+#[utoipa::path(
+    post, operation_id = "test_webhook", path = "/api/v1/webhooks/{webhook_id}/test", tag = "Webhooks",
+    params(("webhook_id" = String, Path)), request_body(content = Option<TestBody>, description = "Left out: a ping"),
+    responses((status = 200, description = "What the endpoint did", body = TestResultJson)),
+)]
+pub(super) async fn test(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Id(id): Id,
+    OptionalJson(body): OptionalJson<TestBody>,
+) -> Result<Answer<TestResultJson>, Problem> {
+    let event_type = body.event_type.as_deref().unwrap_or(PING);
+    let data = body.data.map(|data| String::from(Box::<str>::from(data)).into());
+    let _slot = api.test_slots.take()?;
+    let (attempt_id, attempt) = api.tester.send(&tenant, &id, event_type, data).await?;
+    Ok(Answer(TestResultJson::of(attempt_id, &attempt)))
 }
 
 fn is_success(status: &str) -> Result<bool, Problem> {

@@ -18,10 +18,11 @@ use super::{
     idempotency::idempotency_key,
     input::EventBody,
     json::{DeliveryJson, EventJson, Page, ProblemJson},
-    params::{PageParams, Params},
+    params::{EventParams, PageParams, Params, place},
 };
 use crate::{
     domain::id::{DeliveryId, EventId},
+    manage::{EventFilter, now_ms},
     publish::Submitted,
 };
 
@@ -31,6 +32,8 @@ const ENVELOPE_BYTES: usize = 64 * 1024;
 const BATCH_AT_MOST: usize = 1_000;
 /// Where a single event is published.
 pub(super) const PATH: &str = "/api/v1/events";
+/// How far back a list of events goes where nothing is said.
+const SINCE_UNSAID_MS: u64 = 24 * 60 * 60 * 1000;
 const NDJSON: &str = "application/x-ndjson";
 
 /// An event that is in the log.
@@ -158,6 +161,29 @@ fn array_items(body: &[u8]) -> Result<Vec<&[u8]>, Problem> {
 /// The lines that are not blank.
 fn lines(body: &[u8]) -> Vec<&[u8]> {
     body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
+}
+
+/// List events, newest first
+///
+/// Those still in the log. A page that had to look far may be short and still have a cursor.
+#[utoipa::path(
+    get, operation_id = "list_events", path = "/api/v1/events", tag = "Events", params(EventParams),
+    responses((status = 200, description = "A page of events", body = Page<EventJson>)),
+)]
+pub(super) async fn list(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Params(params): Params<EventParams>,
+) -> Result<Answer<Page<EventJson>>, Problem> {
+    let since_ms = params.since.map_or_else(|| now_ms().saturating_sub(SINCE_UNSAID_MS), |since| since.0);
+    let filter = EventFilter {
+        event_type: params.event_type,
+        since_ms: Some(since_ms),
+        until_ms: params.until.map(|until| until.0),
+    };
+    let page = api.manager.events(&tenant, &filter, place(params.cursor.as_deref())?, params.limit.0).await?;
+    let next_cursor = page.next.map(|next| next.to_string());
+    Ok(Answer(Page { data: page.events.iter().map(EventJson::of).collect(), next_cursor }))
 }
 
 /// Show an event

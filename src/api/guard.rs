@@ -12,25 +12,41 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::HeaderMap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{REQUEST_WITHIN, error::Problem};
 
 /// Requests under way at once; above, they are refused.
 const REQUESTS_AT_ONCE: usize = 1_024;
 
-/// Refuses what is too much at once, and breaks off what takes too long.
-#[derive(Clone)]
-pub(super) struct Guard(Arc<Semaphore>);
+/// Test sends under way at once, each as long as an endpoint takes.
+const TESTS_AT_ONCE: usize = 64;
 
-impl Guard {
-    pub fn new() -> Self {
+/// How much of something may be under way at once; what is too much is refused.
+#[derive(Clone)]
+pub(super) struct Slots(Arc<Semaphore>);
+
+impl Slots {
+    pub fn for_requests() -> Self {
         Self(Arc::new(Semaphore::new(REQUESTS_AT_ONCE)))
+    }
+
+    pub fn for_tests() -> Self {
+        Self(Arc::new(Semaphore::new(TESTS_AT_ONCE)))
+    }
+
+    /// One of them, for as long as it is held.
+    pub fn take(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.0.try_acquire().map_err(|_| Problem::overloaded())
     }
 }
 
-pub(super) async fn bounded(State(Guard(slots)): State<Guard>, request: Request, next: Next) -> Response {
-    let Ok(_slot) = slots.try_acquire() else { return Problem::overloaded().into_response() };
+/// Refuses what is too much at once, and breaks off what takes too long.
+pub(super) async fn bounded(State(slots): State<Slots>, request: Request, next: Next) -> Response {
+    let _slot = match slots.take() {
+        Ok(slot) => slot,
+        Err(problem) => return problem.into_response(),
+    };
     match tokio::time::timeout(REQUEST_WITHIN, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::request_timeout().into_response(),

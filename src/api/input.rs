@@ -319,6 +319,20 @@ pub(super) struct RotationBody {
     pub with_ingest: bool,
 }
 
+/// Body of `POST /api/v1/webhooks/{id}/test`.
+#[derive(Deserialize, Default, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Test)]
+pub(super) struct TestBody {
+    /// The type of what is sent; `ping` where it is absent.
+    #[serde(rename = "type", default)]
+    pub event_type: Option<String>,
+    /// What is sent; the sample of the type where it is absent.
+    #[serde(default)]
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub data: Option<Box<RawValue>>,
+}
+
 /// Body of `POST /api/v1/tenants`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -330,6 +344,12 @@ pub(super) struct NewTenantBody {
     /// What people call it; its id where it is absent.
     #[schema(max_length = 200)]
     pub name: Option<String>,
+    /// Megabytes of events that it may be owed; above, its events are refused as `tenant_full`.
+    #[schema(minimum = 1)]
+    pub max_stored_mb: Option<u64>,
+    /// Requests of each of its keys in a minute.
+    #[schema(minimum = 1)]
+    pub rate_limit_per_minute: Option<u32>,
 }
 
 /// Body of `POST /api/v1/keys`.

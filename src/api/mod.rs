@@ -3,6 +3,7 @@
 mod attempts;
 mod auth;
 mod dead_letters;
+mod deliveries;
 mod error;
 mod events;
 mod extract;
@@ -31,7 +32,10 @@ use tokio::net::TcpListener;
 
 pub use error::Problem;
 
-use crate::{domain::access::Access, manage::Manager, publish::Publisher, shutdown::Shutdown, streams::Streams};
+use crate::{
+    domain::access::Access, manage::Manager, publish::Publisher, send::post::Post, shutdown::Shutdown,
+    streams::Streams, test_send::TestSender,
+};
 
 /// Bytes of the largest body, that of a batch of events.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
@@ -48,6 +52,8 @@ pub struct Api {
     admin_key: auth::AdminKey,
     settings: Arc<Settings>,
     room: extract::Room,
+    tester: TestSender,
+    test_slots: guard::Slots,
 }
 
 /// What bounds requests.
@@ -67,17 +73,20 @@ pub struct Settings {
 }
 
 impl Api {
-    /// `admin_key` opens everything.
+    /// `admin_key` opens everything; tests are sent by `post`.
     pub fn new(
         streams: Streams,
         manager: Manager,
         publisher: Publisher,
+        post: Post,
         metrics: PrometheusHandle,
         admin_key: &str,
         settings: Settings,
     ) -> Self {
         let (admin_key, settings) = (auth::AdminKey::new(admin_key), Arc::new(settings));
-        Self { manager, publisher, streams, metrics, admin_key, settings, room: extract::Room::new() }
+        let tester = TestSender::new(streams.clone(), manager.clone(), post);
+        let (room, test_slots) = (extract::Room::new(), guard::Slots::for_tests());
+        Self { manager, publisher, streams, metrics, admin_key, settings, room, tester, test_slots }
     }
 }
 
@@ -110,7 +119,7 @@ fn router(api: Api, is_local: bool) -> Router {
     let mut router = keyed
         .merge(open)
         .merge(openapi::router())
-        .layer(middleware::from_fn_with_state(guard::Guard::new(), guard::bounded))
+        .layer(middleware::from_fn_with_state(guard::Slots::for_requests(), guard::bounded))
         // Health is asked most urgently when all else is too much.
         .merge(health::routes(api.streams.clone()))
         .merge(if is_local { metrics } else { metrics.layer(admin).layer(key()) });

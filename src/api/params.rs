@@ -172,6 +172,27 @@ pub(super) struct DeadLetterParams {
     pub cursor: Option<String>,
 }
 
+/// Which events are asked for.
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct EventParams {
+    /// Those of this type.
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// Those published at this moment or later; 24 hours ago where it is absent.
+    #[param(value_type = Option<String>, example = "7d")]
+    pub since: Option<Moment>,
+    /// Those published at this moment or before.
+    #[param(value_type = Option<String>)]
+    pub until: Option<Moment>,
+    /// Items of the page, at most.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 250, example = 50)]
+    pub limit: Limit,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
 /// Which attempts are asked for.
 #[derive(Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -53,9 +53,14 @@ impl Allowance {
     }
 }
 
-/// Counts a request of a key.
+/// Counts a request of a key. A tenant may have a lower limit for each of its keys.
 pub(super) async fn of_caller(api: &Api, caller: &Caller) -> Result<Allowance, Problem> {
-    count(api, &caller.id, api.settings.rate_limit_per_minute.into()).await
+    let counted = count(api, &caller.id, api.settings.rate_limit_per_minute.into());
+    let Some(tenant) = &caller.tenant else { return counted.await };
+    let (counted, tenant) = futures_util::future::join(counted, api.streams.tenant(tenant)).await;
+    let (mut allowance, limit) = (counted?, tenant?.and_then(|tenant| tenant.rate_limit_per_minute));
+    allowance.limit = limit.map_or(allowance.limit, |limit| allowance.limit.min(limit.into()));
+    Ok(allowance)
 }
 
 /// Counts a request of `who`, which is a key, a webhook or an address, against `limit` a minute.

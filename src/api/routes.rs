@@ -9,7 +9,7 @@ use utoipa::openapi::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, attempts, auth, dead_letters, events, ingest, openapi, replays, tenants, webhooks};
+use super::{Api, attempts, auth, dead_letters, deliveries, events, ingest, openapi, replays, tenants, webhooks};
 use crate::domain::access::Access;
 
 /// All routes, to describe them.
@@ -42,11 +42,16 @@ fn group(access: Access) -> OpenApiRouter<Api> {
     match access {
         Access::Publish => router.routes(routes!(events::publish)).routes(routes!(events::publish_batch)),
         Access::Read => router
+            .routes(routes!(events::list))
             .routes(routes!(events::show))
             .routes(routes!(events::deliveries))
             .routes(routes!(webhooks::list))
             .routes(routes!(webhooks::show))
             .routes(routes!(attempts::list))
+            .routes(routes!(attempts::show))
+            .routes(routes!(deliveries::show))
+            .routes(routes!(deliveries::status))
+            .routes(routes!(deliveries::of_webhook))
             .routes(routes!(replays::show))
             .routes(routes!(dead_letters::list))
             .routes(routes!(dead_letters::show)),
@@ -56,7 +61,9 @@ fn group(access: Access) -> OpenApiRouter<Api> {
             .routes(routes!(webhooks::pause))
             .routes(routes!(webhooks::resume))
             .routes(routes!(webhooks::rotate_secret))
+            .routes(routes!(attempts::test))
             .routes(routes!(replays::start))
+            .routes(routes!(deliveries::resend))
             .routes(routes!(dead_letters::replay))
             .routes(routes!(dead_letters::delete))
             .routes(routes!(dead_letters::replay_one)),

@@ -12,7 +12,10 @@ use super::{
     json::{KeyJson, Page, TenantJson},
     params::{PageParams, Params},
 };
-use crate::domain::{Invalid, access::KeyRole, id::KeyId};
+use crate::{
+    domain::{Invalid, access::KeyRole, id::KeyId},
+    streams::TenantLimits,
+};
 
 fn required(field: &'static str) -> impl Fn() -> Invalid {
     move || Invalid::new(field, "is required")
@@ -28,7 +31,9 @@ pub(super) async fn create(
     Json(body): Json<NewTenantBody>,
 ) -> Result<(StatusCode, Answer<TenantJson>), Problem> {
     let id = body.id.ok_or_else(required("id"))?;
-    let tenant = api.manager.create_tenant(&id, body.name.as_deref()).await?;
+    let NewTenantBody { name, max_stored_mb, rate_limit_per_minute, .. } = body;
+    let limits = TenantLimits { max_stored_mb, rate_limit_per_minute };
+    let tenant = api.manager.create_tenant(&id, name.as_deref(), limits).await?;
     Ok((StatusCode::CREATED, Answer(TenantJson::of(&tenant))))
 }
 

@@ -6,6 +6,7 @@ use crate::{
     connect,
     logging::{self, Program},
     manage::Manager,
+    send::post::Post,
     streams::Streams,
 };
 
@@ -40,6 +41,14 @@ impl Context {
     /// As [`Self::streams`].
     pub async fn manager(&self) -> anyhow::Result<Manager> {
         Ok(self.manager_of(&self.streams().await?))
+    }
+
+    /// To post to webhooks.
+    ///
+    /// # Errors
+    /// A setting of what may be posted to is refused.
+    pub fn post(&self) -> anyhow::Result<Post> {
+        Ok(Post::of(&self.config, true)?)
     }
 
     /// To manage what is in an open Redis.

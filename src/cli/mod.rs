@@ -21,6 +21,7 @@ mod tenant;
 mod values;
 mod webhook;
 mod webhook_fields;
+mod webhook_test;
 
 use std::{path::PathBuf, process::ExitCode, str::FromStr};
 

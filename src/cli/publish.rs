@@ -82,7 +82,7 @@ async fn publish_one(context: &Context, args: PublishArgs) -> anyhow::Result<()>
 }
 
 /// The data as given, or those of a file or standard input without the space around them, which shells add.
-fn read_data(given: String, max_bytes: usize) -> anyhow::Result<Bytes> {
+pub fn read_data(given: String, max_bytes: usize) -> anyhow::Result<Bytes> {
     let read = match given.strip_prefix('@') {
         Some(path) => File::open(path)
             .and_then(|file| read_at_most(file, max_bytes))

@@ -7,6 +7,7 @@ use super::{
     context::Context,
     errors, logs,
     webhook_fields::{ChangeArgs, NewArgs},
+    webhook_test,
 };
 use crate::{
     api::json::{self, Page},
@@ -79,6 +80,11 @@ pub enum WebhookCommand {
     /// List a webhook's attempts, newest first
     #[command(after_help = "Example:\n  posthaste webhook logs wh_… --status failed --since 1h")]
     Logs(logs::LogsArgs),
+    /// Send a sample now, past the webhook's filters and queue; ends with 1 when the endpoint does not take it
+    #[command(after_help = "Example:
+  posthaste webhook test wh_…
+  posthaste webhook test wh_… --type message.created --data '{\"text\":\"hello\"}' --json")]
+    Test(webhook_test::TestArgs),
 }
 
 #[derive(Debug, Args)]
@@ -157,6 +163,7 @@ pub async fn run(context: &Context, command: WebhookCommand) -> anyhow::Result<(
         }
         WebhookCommand::RotateSecret(args) => rotate_secret(context, args).await,
         WebhookCommand::Logs(args) => logs::run(context, args).await,
+        WebhookCommand::Test(args) => webhook_test::run(context, args).await,
     }
 }
 

@@ -112,6 +112,10 @@ fn what_cannot_work_is_refused_in_a_sentence_that_names_the_setting() {
         ("targets.allow_cidrs", "[targets]\nallow_cidrs = [\"10.0.0.0/99\"]", "10.1.0.0/16"),
         ("targets.allow_cidrs", "[targets]\nallow_cidrs = \"\"", "a list of texts"),
         ("targets.ports", "[targets]\nports = [0]", "1 to 65535"),
+        ("targets.proxy", "[targets]\nproxy = \"https://:secret@proxy:1\"", "must be a URL such as http://"),
+        ("targets.proxy", "[targets]\nproxy = \"http://:secret@proxy\"", "must be a URL such as http://"),
+        ("targets.proxy", "[targets]\nproxy = \"http://proxy:1/secret\"", "must be a URL such as http://"),
+        ("targets.proxy", "[targets]\nproxy = \"proxy:1\"", "must be a URL such as http://"),
         ("targets.allow_hosts", "[targets]\nallow_hosts = [\"https://a\"]", "host names"),
         ("retention.events_days", "[retention]\nevents_days = 0", "from 1 to 3650"),
         ("secrets.key", "[secrets]\nkey = \"secret\"", "base64 of 32 bytes"),
@@ -193,12 +197,28 @@ fn loopback_may_be_posted_to_only_from_a_local_serve_unless_networks_are_set() {
 }
 
 #[test]
+fn a_proxy_is_read_with_its_credentials() {
+    let check = |text: &str, host: &str, port: u16, credentials: Option<&str>| {
+        let proxy = load("", &[("POSTHASTE_TARGETS__PROXY", text)]).unwrap().targets.proxy.unwrap();
+        assert_eq!((proxy.host.as_str(), proxy.port), (host, port), "{text}");
+        assert_eq!(proxy.credentials.as_ref().map(Secret::expose), credentials, "{text}");
+    };
+    check("http://proxy.internal:3128", "proxy.internal", 3128, None);
+    check("http://10.0.0.1:80/", "10.0.0.1", 80, None);
+    check("http://[::1]:3128", "::1", 3128, None);
+    check("http://me:p%40ss%3Aword@proxy:1", "proxy", 1, Some("me:p@ss:word"));
+    check("http://me@proxy:1", "proxy", 1, Some("me:"));
+    assert_eq!(load("", &[]).unwrap().targets.proxy, None);
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let key = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
     let env = [
         ("POSTHASTE_SECRETS__KEY", key),
         ("POSTHASTE_API__ADMIN_KEY", "hidden"),
         ("POSTHASTE_REDIS__URL", "redis://:hidden@host"),
+        ("POSTHASTE_TARGETS__PROXY", "http://me:hidden@proxy:3128"),
     ];
     let config = load("", &env).unwrap();
     assert_eq!(config.secrets.keys.len(), 1);

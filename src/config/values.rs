@@ -12,8 +12,9 @@ use std::{
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Deserializer, de::Error};
-use url::Url;
+use url::{Host, Url};
 
 use crate::domain::{
     Invalid,
@@ -35,6 +36,16 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("…")
     }
+}
+
+/// An HTTP proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// A name or an address.
+    pub host: String,
+    pub port: u16,
+    /// `user:password`.
+    pub credentials: Option<Secret>,
 }
 
 /// Which Redis.
@@ -174,6 +185,38 @@ pub fn ports<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u16>, D::
         _ => Err(D::Error::custom(format_args!("must hold ports from 1 to 65535, not {port}"))),
     };
     ports.into_iter().map(parse).collect()
+}
+
+/// Empty is none. A path, or a port that is left out, is more likely a mistake than meant.
+pub fn proxy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Proxy>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = Url::parse(&text).ok().and_then(|url| read_proxy(&text, &url));
+    parsed
+        .map(Some)
+        .ok_or_else(|| D::Error::custom("must be a URL such as http://user:password@proxy.example.com:3128"))
+}
+
+fn read_proxy(text: &str, url: &Url) -> Option<Proxy> {
+    let host = match url.host()? {
+        Host::Domain(name) => name.to_owned(),
+        Host::Ipv4(address) => address.to_string(),
+        Host::Ipv6(address) => address.to_string(),
+    };
+    let port = url.port_or_known_default()?;
+    let is_whole = url.scheme() == "http"
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && text.trim_end_matches('/').ends_with(&format!(":{port}"));
+    let decoded = |part: &str| percent_decode_str(part).decode_utf8().ok().map(String::from);
+    let credentials = match (decoded(url.username())?, url.password()) {
+        (user, None) if user.is_empty() => None,
+        (user, password) => Some(Secret(format!("{user}:{}", decoded(password.unwrap_or_default())?))),
+    };
+    is_whole.then_some(Proxy { host, port, credentials })
 }
 
 /// Empty is none.

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use super::id::{EventId, SubscriptionId};
+use super::{
+    id::{EventId, SubscriptionId},
+    subscription::PayloadFormat,
+};
 
 /// What a POST led to.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,6 +100,10 @@ pub struct Attempt {
     pub timings: Timings,
     /// Its result came after another sender had taken the delivery over.
     pub is_late: bool,
+    /// It was no delivery, but asked for to see what the endpoint does.
+    pub is_test: bool,
+    /// What its body was made as.
+    pub payload_format: PayloadFormat,
 }
 
 impl Attempt {

@@ -5,6 +5,8 @@ use bytes::Bytes;
 use super::{
     Invalid,
     id::{EventId, StreamId, SubscriptionId},
+    subscription::PayloadFormat,
+    time,
 };
 
 /// The tenant of what names none.
@@ -28,6 +30,32 @@ pub struct Event {
     pub only_for: Option<SubscriptionId>,
     /// The newest change of the tenant's subscriptions when it was published: whoever matches it must know at least that.
     pub config_version: StreamId,
+}
+
+impl Event {
+    /// What a request about it holds: `{"id","type","timestamp","tenant","data"}`, or the data alone; the data byte for
+    /// byte as published.
+    pub fn body(&self, format: PayloadFormat) -> Bytes {
+        if format == PayloadFormat::Raw {
+            return self.data.clone();
+        }
+        let mut body = Vec::with_capacity(self.data.len() + 256);
+        let text = |body: &mut Vec<u8>, start: &str, value: &str| {
+            body.extend_from_slice(start.as_bytes());
+            body.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
+        };
+        text(&mut body, "{\"id\":", &self.id.to_string());
+        text(&mut body, ",\"type\":", &self.event_type);
+        text(&mut body, ",\"timestamp\":", &time::rfc3339(self.timestamp_ms));
+        text(&mut body, ",\"tenant\":", &self.tenant);
+        if let Some(conversation) = &self.conversation_id {
+            text(&mut body, ",\"conversation_id\":", conversation);
+        }
+        body.extend_from_slice(b",\"data\":");
+        body.extend_from_slice(&self.data);
+        body.push(b'}');
+        body.into()
+    }
 }
 
 /// An event that somebody asks to publish.
@@ -121,6 +149,38 @@ pub fn check_type(field: &'static str, event_type: &str) -> Result<(), Invalid> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn event() -> Event {
+        Event {
+            id: EventId { at: StreamId { ms: 1_790_000_000_000, seq: 0 }, shard: 1, nonce: 2 },
+            tenant: "acme".into(),
+            event_type: "message.created".into(),
+            timestamp_ms: 1_790_000_000_123,
+            data: "{ \"a\" : 1 }".into(),
+            conversation_id: None,
+            only_for: None,
+            config_version: StreamId::ZERO,
+        }
+    }
+
+    #[test]
+    fn the_envelope_is_json_around_the_data_as_published() {
+        let body = event().body(PayloadFormat::Envelope);
+        let text = std::str::from_utf8(&body).expect("UTF-8");
+        assert!(text.ends_with(",\"data\":{ \"a\" : 1 }}"), "{text}");
+        let value: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        assert_eq!(value["id"], event().id.to_string());
+        assert_eq!(value["timestamp"], "2026-09-21T14:13:20.123Z");
+        assert!(value.get("conversation_id").is_none());
+        assert_eq!(event().body(PayloadFormat::Raw), "{ \"a\" : 1 }");
+    }
+
+    #[test]
+    fn a_conversation_is_quoted_as_json_demands() {
+        let body = Event { conversation_id: Some("a\"\\\n".into()), ..event() }.body(PayloadFormat::Envelope);
+        let value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        assert_eq!(value["conversation_id"], "a\"\\\n");
+    }
 
     #[test]
     fn types_are_taken_or_refused_as_the_contract_says() {

@@ -5,6 +5,7 @@
 pub mod access;
 pub mod address;
 pub mod attempt;
+pub mod curl;
 pub mod delivery;
 pub mod event;
 pub mod filter;

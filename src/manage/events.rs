@@ -3,9 +3,10 @@
 use super::{ManageError, Manager, dead_letters::PAGE_BYTES};
 use crate::{
     domain::{
+        attempt::Attempt,
         delivery::DeliveryStatus,
         event::Event,
-        id::{EventId, StreamId, SubscriptionId},
+        id::{AttemptId, EventId, StreamId, SubscriptionId},
     },
     streams::{AttemptFilter, AttemptPage, LogEntry},
 };
@@ -117,6 +118,22 @@ impl Manager {
     ) -> Result<AttemptPage, ManageError> {
         let id = self.once_owned(tenant, webhook).await?;
         Ok(self.streams.attempts_of(id, filter, before, limit).await?)
+    }
+
+    /// One attempt of a tenant, with its event; `None` where that is not kept any more, as after a test send.
+    ///
+    /// # Errors
+    /// [`ManageError::NotFound`], also for another tenant's and for one that is not kept any more.
+    pub async fn attempt(&self, tenant: &str, id: &str) -> Result<(AttemptId, Attempt, Option<Event>), ManageError> {
+        let not_found = ManageError::NotFound("attempt");
+        let Ok(id) = id.parse::<AttemptId>() else { return Err(not_found) };
+        if id.shard != self.streams.shard_of(tenant) {
+            return Err(not_found);
+        }
+        let found = self.streams.attempts(id.shard, &[id.at]).await?.pop();
+        let (id, attempt) = found.filter(|(_, attempt)| attempt.tenant == tenant).ok_or(not_found)?;
+        let event = self.streams.event(attempt.event).await?;
+        Ok((id, attempt, event))
     }
 
     /// The attempts to deliver one event to a webhook, as [`Self::attempts`]; of each delivery the last 20.

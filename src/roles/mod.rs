@@ -21,10 +21,7 @@ use crate::{
     publish::Publisher,
     redis_server::EmbeddedRedis,
     replay,
-    send::{
-        self,
-        post::{Post, PostConfig},
-    },
+    send::{self, post::Post},
     shutdown::{self, Shutdown},
     sources,
     streams::{Error, Streams},
@@ -202,7 +199,7 @@ impl Process<'_> {
         }
         if let (Some(listener), Some(admin_key)) = (listeners.api, admin_key) {
             self.greet(&listener, &admin_key);
-            self.start_api(listener, &admin_key, &mut tasks, &mut lanes);
+            self.start_api(listener, &admin_key, &mut tasks, &mut lanes)?;
             self.list_as("api", &mut tasks);
         }
         tracing::info!(role = self.role.name(), process = self.name, "ready");
@@ -229,14 +226,7 @@ impl Process<'_> {
 
     fn start_sender(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
         let config = self.config;
-        let post = Post::new(PostConfig {
-            rules: config.address_rules(self.role == Role::Serve),
-            response_keep_bytes: config.delivery.response_keep_bytes,
-            ca_file: config.targets.ca_file.clone(),
-            // As many as there can be at once: with fewer, a busy host's would be closed and made anew all the time.
-            max_idle_per_host: config.delivery.max_in_flight,
-        })
-        .map_err(|error| config.refuse("targets.ca_file", format_args!("{error:#}")))?;
+        let post = Post::of(config, self.role == Role::Serve)?;
         let settings = send::Settings {
             max_in_flight: config.delivery.max_in_flight as u32,
             max_age: config.delivery.max_age,
@@ -252,7 +242,13 @@ impl Process<'_> {
         tasks.spawn(done(stay_listed(self.streams.clone(), worker, self.shutdown.clone())));
     }
 
-    fn start_api(&self, listener: TcpListener, admin_key: &AdminKey, tasks: &mut Tasks, lanes: &mut JoinSet<()>) {
+    fn start_api(
+        &self,
+        listener: TcpListener,
+        admin_key: &AdminKey,
+        tasks: &mut Tasks,
+        lanes: &mut JoinSet<()>,
+    ) -> anyhow::Result<()> {
         let max_payload_bytes = self.config.delivery.max_payload_bytes;
         let manager = self.manager();
         let publisher = Publisher::start(self.streams.clone(), max_payload_bytes, lanes);
@@ -265,8 +261,10 @@ impl Process<'_> {
             trusted_proxies: self.config.api.trusted_proxies.clone(),
             trusts_locality: self.trusts_locality(),
         };
-        let api = Api::new(self.streams.clone(), manager, publisher, figures, &admin_key.key, settings);
+        let post = Post::of(self.config, self.role == Role::Serve)?;
+        let api = Api::new(self.streams.clone(), manager, publisher, post, figures, &admin_key.key, settings);
         tasks.spawn(api::serve(listener, api, self.shutdown.clone()));
+        Ok(())
     }
 
     fn manager(&self) -> Manager {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     held::Held,
     material::{Found, Material},
-    post::{Post, Posted},
+    post::Post,
     request::Target,
     settle::Report,
 };
@@ -50,11 +50,6 @@ pub struct Deliverer {
     pub reports: mpsc::Sender<Report>,
     pub max_age: Duration,
     pub shutdown: Shutdown,
-}
-
-/// Unix milliseconds on our clock.
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 impl Deliverer {
@@ -154,29 +149,10 @@ impl Deliverer {
     }
 
     async fn attempt(&self, lease: &Lease, target: &Target, event: &Event) -> Ending {
-        let timeout = Duration::from_secs(target.subscription.timeout_seconds.into());
-        if self.must_go_back(lease, timeout) {
+        if self.must_go_back(lease, target.timeout()) {
             return Ending::Released;
         }
-        let at_ms = now_ms();
-        let (request, request_headers) = target.request(event, lease, at_ms);
-        let Posted { answer, response_time, timings } = self.post.send(request, timeout).await;
-        let attempt = Attempt {
-            event: event.id,
-            subscription: lease.subscription,
-            copy: lease.copy,
-            tenant: event.tenant.clone(),
-            event_type: event.event_type.clone(),
-            url: target.subscription.url.clone(),
-            number: lease.attempt_number(),
-            at_ms,
-            request_headers,
-            answer,
-            // Whole microseconds: more is noise.
-            response_time_ms: response_time.as_micros() as f64 / 1000.0,
-            timings,
-            is_late: false,
-        };
+        let attempt = target.attempt(&self.post, event, lease.delivery(), lease.attempt_number()).await;
         metrics::attempt_made(&attempt);
         let age_ms = lease.redis_now_ms().saturating_sub(lease.entry.ms);
         let jitter = rand::random_range(-1.0..=1.0);

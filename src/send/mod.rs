@@ -7,7 +7,7 @@ mod deliver;
 mod held;
 mod material;
 pub mod post;
-mod request;
+pub mod request;
 mod settle;
 
 use std::{

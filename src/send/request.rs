@@ -1,20 +1,23 @@
-//! What is posted: the body, the headers and the signatures of one attempt (contract §4).
+//! One attempt: what is posted (the body, the headers and the signatures of contract §4), and the record of what came
+//! back.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use bytes::Bytes;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
-use super::post;
+use super::post::{self, Post, Posted};
 use crate::domain::{
     Invalid,
+    attempt::Attempt,
     event::Event,
+    id::DeliveryId,
     signature::{SigningKeys, header},
-    subscription::{PayloadFormat, Subscription},
-    time,
+    subscription::Subscription,
 };
-use crate::streams::Lease;
 
 /// Custom headers whose values are credentials: they are sent, and not kept in the attempt log.
 const CREDENTIALS: [&str; 6] =
@@ -52,12 +55,45 @@ impl Target {
         }
     }
 
-    /// The request of one attempt, and its headers as they are kept.
-    pub fn request(&self, event: &Event, lease: &Lease, now_ms: u64) -> (post::Request, Vec<(String, String)>) {
-        let body = match self.subscription.payload_format {
-            PayloadFormat::Envelope => envelope(event),
-            PayloadFormat::Raw => event.data.clone(),
-        };
+    /// How long a request may take.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.subscription.timeout_seconds.into())
+    }
+
+    /// Posts `event` once, as attempt `number` of `delivery`.
+    pub async fn attempt(&self, post: &Post, event: &Event, delivery: DeliveryId, number: u32) -> Attempt {
+        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let (request, request_headers) = self.request(event, delivery, number, at_ms);
+        let Posted { answer, response_time, timings } = post.send(request, self.timeout()).await;
+        Attempt {
+            event: event.id,
+            subscription: delivery.subscription,
+            copy: delivery.copy,
+            tenant: event.tenant.clone(),
+            event_type: event.event_type.clone(),
+            url: self.subscription.url.clone(),
+            number,
+            at_ms,
+            request_headers,
+            answer,
+            // Whole microseconds: more is noise.
+            response_time_ms: response_time.as_micros() as f64 / 1000.0,
+            timings,
+            is_late: false,
+            payload_format: self.subscription.payload_format,
+            is_test: false,
+        }
+    }
+
+    /// The request of attempt `attempt` of a delivery, and its headers as they are kept.
+    pub fn request(
+        &self,
+        event: &Event,
+        delivery: DeliveryId,
+        attempt: u32,
+        now_ms: u64,
+    ) -> (post::Request, Vec<(String, String)>) {
+        let body = event.body(self.subscription.payload_format);
         let id = event.id.to_string();
         let timestamp_s = now_ms / 1000;
         let signed = self.keys_at(now_ms).headers(&id, timestamp_s, &body);
@@ -69,8 +105,8 @@ impl Target {
             (header::HUB_SIGNATURE, signed.hub_signature_256),
             ("x-webhook-event", event.event_type.clone()),
             ("x-event-type", event.event_type.clone()),
-            ("x-webhook-delivery", lease.delivery().to_string()),
-            ("x-webhook-attempt", lease.attempt_number().to_string()),
+            ("x-webhook-delivery", delivery.to_string()),
+            ("x-webhook-attempt", attempt.to_string()),
         ];
         let mut headers = self.headers.clone();
         for (name, value) in ours {
@@ -105,61 +141,9 @@ fn kept_header((name, value): (&HeaderName, &HeaderValue)) -> (String, String) {
     (name.as_str().to_owned(), value)
 }
 
-/// `{"id","type","timestamp","tenant","data"}`, the data byte for byte as published.
-fn envelope(event: &Event) -> Bytes {
-    let mut body = Vec::with_capacity(event.data.len() + 256);
-    let text = |body: &mut Vec<u8>, start: &str, value: &str| {
-        body.extend_from_slice(start.as_bytes());
-        body.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
-    };
-    text(&mut body, "{\"id\":", &event.id.to_string());
-    text(&mut body, ",\"type\":", &event.event_type);
-    text(&mut body, ",\"timestamp\":", &time::rfc3339(event.timestamp_ms));
-    text(&mut body, ",\"tenant\":", &event.tenant);
-    if let Some(conversation) = &event.conversation_id {
-        text(&mut body, ",\"conversation_id\":", conversation);
-    }
-    body.extend_from_slice(b",\"data\":");
-    body.extend_from_slice(&event.data);
-    body.push(b'}');
-    body.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::{EventId, StreamId};
-
-    fn event() -> Event {
-        Event {
-            id: EventId { at: StreamId { ms: 1_790_000_000_000, seq: 0 }, shard: 1, nonce: 2 },
-            tenant: "acme".into(),
-            event_type: "message.created".into(),
-            timestamp_ms: 1_790_000_000_123,
-            data: "{ \"a\" : 1 }".into(),
-            conversation_id: None,
-            only_for: None,
-            config_version: StreamId::ZERO,
-        }
-    }
-
-    #[test]
-    fn the_envelope_is_json_around_the_data_as_published() {
-        let body = envelope(&event());
-        let text = std::str::from_utf8(&body).expect("UTF-8");
-        assert!(text.ends_with(",\"data\":{ \"a\" : 1 }}"), "{text}");
-        let value: serde_json::Value = serde_json::from_str(text).expect("JSON");
-        assert_eq!(value["id"], event().id.to_string());
-        assert_eq!(value["timestamp"], "2026-09-21T14:13:20.123Z");
-        assert!(value.get("conversation_id").is_none());
-    }
-
-    #[test]
-    fn a_conversation_is_quoted_as_json_demands() {
-        let body = envelope(&Event { conversation_id: Some("a\"\\\n".into()), ..event() });
-        let value: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
-        assert_eq!(value["conversation_id"], "a\"\\\n");
-    }
 
     #[test]
     fn credentials_are_not_kept() {

@@ -2,7 +2,7 @@
 
 use redis::streams::StreamRangeReply;
 
-use super::{ShardId, Streams, entry, error::Result};
+use super::{ShardId, Streams, entry, error::Result, scripts};
 use crate::domain::{
     attempt::Attempt,
     id::{AttemptId, StreamId, SubscriptionId},
@@ -77,6 +77,17 @@ fn type_hash(event_type: &str) -> u32 {
 }
 
 impl Streams {
+    /// Keeps the record of a test send, and clears the subscription's breaker if it was taken; `None` where the
+    /// subscription is gone.
+    pub async fn log_test(&self, attempt: &Attempt) -> Result<Option<AttemptId>> {
+        let shard = attempt.subscription.shard;
+        let mut command = self.script(&scripts::LOG_TEST, shard);
+        command.arg(attempt.subscription.to_string()).arg(u8::from(attempt.is_success()));
+        command.arg(attempt.status().unwrap_or(0)).arg(&attempt.event_type).arg(entry::write_attempt(attempt));
+        let id: String = self.0.connections.call(&scripts::LOG_TEST, &command).await?;
+        if id.is_empty() { Ok(None) } else { Ok(Some(AttemptId { at: entry::stream_id(&id)?, shard })) }
+    }
+
     /// Attempts of one subscription, newest first, those before `before` if given.
     pub async fn attempts_of(
         &self,

@@ -260,6 +260,7 @@ struct AttemptRecord {
     response_time_ms: f64,
     timings: (Option<f64>, Option<f64>, Option<f64>, Option<f64>),
     answer: AnswerRecord,
+    raw: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -268,7 +269,7 @@ enum AnswerRecord {
     Failure { kind: String, text: String },
 }
 
-/// Writes an attempt; that it is late is known only to the script that keeps it.
+/// Writes an attempt; that it is late, or a test, is said by the script that keeps it.
 pub(super) fn write_attempt(attempt: &Attempt) -> Vec<u8> {
     let timings = attempt.timings;
     super::pack(&AttemptRecord {
@@ -293,6 +294,7 @@ pub(super) fn write_attempt(attempt: &Attempt) -> Vec<u8> {
                 AnswerRecord::Failure { kind: failure.kind.name().to_owned(), text: failure.text.clone() }
             }
         },
+        raw: attempt.payload_format == PayloadFormat::Raw,
     })
 }
 
@@ -324,5 +326,7 @@ pub(super) fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
         response_time_ms: record.response_time_ms,
         timings: Timings { dns, connect, tls, first_byte },
         is_late: field::<u8>(map, "l") == Some(1),
+        payload_format: if record.raw { PayloadFormat::Raw } else { PayloadFormat::Envelope },
+        is_test: field::<u8>(map, "s") == Some(1),
     })
 }

@@ -58,6 +58,7 @@ scripts! {
     RESEND = "resend";
     SET_TENANT = "set_tenant";
     LIMIT_TENANT = "limit_tenant";
+    LOG_TEST = "log_test";
 }
 
 /// The first line says what the server may do with the script, so it stays the first; the shared part comes below it.

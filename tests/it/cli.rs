@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::support::{
     engine::{Engine, PATIENCE, wait_until},
+    receiver::{Receiver, Reply},
     redis::TestRedis,
 };
 
@@ -530,4 +531,35 @@ async fn an_api_shows_its_figures_where_it_is_told_and_is_among_the_workers() {
     }
     interrupt(&api);
     assert_eq!(ended(api).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_test_send_shows_what_the_endpoint_did_and_ends_with_1_when_it_did_not_take_it() {
+    let redis = TestRedis::start().await;
+    let receiver = Receiver::start().await;
+    receiver.script("/hook", [Reply::body("thanks"), Reply::status(500)]);
+    let program = Program::on(&redis).with("POSTHASTE_TARGETS__ALLOW_CIDRS", "127.0.0.0/8");
+    let url = receiver.url("/hook");
+    let created = program.run(&["webhook", "create", "--json", "--url", &url, "--events", "a.b"]).await.json();
+    let id = created["id"].as_str().unwrap();
+
+    let own = ["webhook", "test", id, "--type", "c.d", "--data", "-", "--json"];
+    let taken = program.run_with_input(&own, "[7]\n").await.json();
+    assert_eq!((&taken["is_success"], &taken["response_status"]), (&json!(true), &json!(200)));
+    assert_eq!((&taken["response_body"], &taken["error"]), (&json!("thanks"), &Value::Null));
+    assert!(taken["timings_ms"]["first_byte"].is_number() && taken["timings_ms"]["tls"].is_null(), "{taken}");
+    let received = receiver.received("/hook").remove(0);
+    assert!(received.body.ends_with(b"\"data\":[7]}"), "{received:?}");
+
+    let refused = program.run(&["webhook", "test", id]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stdout.contains("response status   500"), "{refused:?}");
+    assert!(refused.stdout.contains("the endpoint answered 500: only 2xx is success"), "{refused:?}");
+    assert_eq!(refused.stderr.trim_end(), "error: the endpoint did not take it");
+
+    let logs = program.run(&["webhook", "logs", id, "--json"]).await.json();
+    let tests: Vec<_> = logs["data"].as_array().unwrap().iter().map(|attempt| &attempt["is_test"]).collect();
+    assert_eq!(tests, [&json!(true), &json!(true)]);
+    program.run(&["webhook", "test", id, "--data", "{"]).await.refused(1, "--data: not JSON");
+    program.run(&["webhook", "test", "wh_1"]).await.refused(1, "there is no such webhook");
 }

@@ -20,4 +20,5 @@ mod queue;
 mod replay;
 mod serve;
 mod support;
+mod test_send;
 mod upkeep;

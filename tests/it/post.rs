@@ -1,25 +1,24 @@
 //! A POST keeps to its limits, and what went wrong is told apart in plain words.
 
+mod proxy;
+
 use std::{
     collections::{HashSet, VecDeque},
     io,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::future::join_all;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use posthaste::{
     domain::{
         address::AddressRules,
         attempt::{Answer, Failure, FailureKind, Response},
     },
-    send::post::{Post, PostConfig, Posted, Request},
-};
-use reqwest::{
-    dns::{Addrs, Name, Resolve, Resolving},
-    header::{HeaderMap, HeaderName, HeaderValue},
+    send::post::{Names, Post, PostConfig, Posted, Request, Resolving},
 };
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -40,7 +39,7 @@ fn public_rules() -> AddressRules {
 }
 
 fn config(rules: AddressRules) -> PostConfig {
-    PostConfig { rules, response_keep_bytes: KEEP_BYTES, ca_file: None, max_idle_per_host: 16 }
+    PostConfig { rules, response_keep_bytes: KEEP_BYTES, ca_file: None, max_idle_per_host: 16, proxy: None }
 }
 
 fn post() -> Post {
@@ -79,21 +78,29 @@ impl ScriptedNames {
     }
 }
 
-impl Resolve for ScriptedNames {
-    fn resolve(&self, _: Name) -> Resolving {
+impl Names for ScriptedNames {
+    fn resolve(&self, _: String) -> Resolving {
         let answer = self.0.lock().unwrap().pop_front().expect("as many answers as connections");
-        Box::pin(async move {
-            let addresses = answer?.into_iter().map(|address| SocketAddr::new(address, 0));
-            Ok(Box::new(addresses) as Addrs)
-        })
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+/// Names that are all this machine's, and are noted.
+#[derive(Default)]
+struct AskedNames(Mutex<Vec<String>>);
+
+impl Names for AskedNames {
+    fn resolve(&self, name: String) -> Resolving {
+        self.0.lock().unwrap().push(name);
+        Box::pin(std::future::ready(Ok(vec![IpAddr::from([127, 0, 0, 1])])))
     }
 }
 
 /// Names that are asked for in vain.
 struct SilentNames;
 
-impl Resolve for SilentNames {
-    fn resolve(&self, _: Name) -> Resolving {
+impl Names for SilentNames {
+    fn resolve(&self, _: String) -> Resolving {
         Box::pin(std::future::pending())
     }
 }
@@ -315,13 +322,50 @@ async fn an_address_that_must_not_be_called_is_not_called_however_it_is_written(
     let receiver = Receiver::start().await;
     let port = receiver.address().port();
     let post = Post::new(config(public_rules())).unwrap();
-    for host in ["127.0.0.1", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "localhost", "LOCALHOST"]
-    {
+    for host in [
+        "127.0.0.1",
+        "2130706433",
+        "0x7f.1",
+        "0x7f000001",
+        "0177.0.0.1",
+        "017700000001",
+        "127.1",
+        "127.0.0.1.",
+        "\u{2460}\u{2461}\u{2466}.0.0.1",
+        "\u{ff11}27\u{3002}0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[64:ff9b::127.0.0.1]",
+        "localhost",
+        "LOCALHOST",
+    ] {
         let failure = failure(post.send(request(&format!("http://{host}:{port}/")), LONG).await);
         assert_eq!(failure.kind, FailureKind::BlockedAddress, "{host}: {failure:?}");
         assert!(failure.text.contains("loopback"), "{host}: {failure:?}");
     }
     assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_user_name_does_not_hide_the_host() {
+    let post = Post::new(config(loopback_rules())).unwrap();
+    for url in ["http://good.example@127.0.0.1/", "http://127.0.0.1:80@good.example/"] {
+        let failure = failure(post.send(request(url), LONG).await);
+        assert_eq!(failure.kind, FailureKind::BlockedAddress);
+        assert!(failure.text.contains("user name"), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_international_name_is_looked_up_and_called_as_the_dns_has_it() {
+    let receiver = Receiver::start().await;
+    let names = Arc::new(AskedNames::default());
+    let post = Post::with_names(config(loopback_rules()), names.clone()).unwrap();
+    let url = format!("http://b\u{fc}cher.example:{}/", receiver.address().port());
+    assert_eq!(response(post.send(request(&url), LONG).await).status, 200);
+    assert_eq!(*names.0.lock().unwrap(), ["xn--bcher-kva.example"]);
+    let host = format!("xn--bcher-kva.example:{}", receiver.address().port());
+    assert_eq!(receiver.received("/").remove(0).header("host"), Some(host.as_str()));
 }
 
 #[tokio::test]
@@ -355,6 +399,33 @@ async fn a_name_that_resolves_elsewhere_the_second_time_is_checked_again() {
 }
 
 #[tokio::test]
+async fn a_name_that_was_good_when_its_url_was_checked_is_checked_when_it_is_called() {
+    let receiver = Receiver::start().await;
+    let url = format!("http://app.example:{}/", receiver.address().port());
+    assert!(public_rules().check_url(&url).is_ok());
+    let names = ScriptedNames::of(&[&["127.0.0.1"], &["::ffff:127.0.0.1"], &["169.254.169.254"], &["64:ff9b::7f00:1"]]);
+    let post = Post::with_names(config(public_rules()), names).unwrap();
+    for what in ["a loopback", "a loopback", "a cloud metadata", "a loopback"] {
+        let failure = failure(post.send(request(&url), LONG).await);
+        assert_eq!(failure.kind, FailureKind::BlockedAddress);
+        assert!(failure.text.ends_with(&format!("{what} address")), "{failure:?}");
+    }
+    assert_eq!(receiver.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_into_our_network_leads_nowhere() {
+    let inside = Receiver::start().await;
+    let outside = Receiver::start().await;
+    outside.script("/", [Reply::status(307).with_header("Location", &inside.url("/secret"))]);
+    let rules = AddressRules { allow_hosts: vec!["outside.example".to_owned()], ..public_rules() };
+    let post = Post::with_names(config(rules), ScriptedNames::of(&[&["127.0.0.1"]])).unwrap();
+    let url = format!("http://outside.example:{}/", outside.address().port());
+    assert_eq!(response(post.send(request(&url), LONG).await).status, 307);
+    assert_eq!((outside.count(), inside.connections()), (1, 0));
+}
+
+#[tokio::test]
 async fn the_addresses_of_an_allowed_host_are_not_checked() {
     let receiver = Receiver::start().await;
     let rules = AddressRules { allow_hosts: vec!["app.example".to_owned()], ..public_rules() };
@@ -374,6 +445,12 @@ async fn a_name_that_does_not_resolve_is_named() {
         let failure = failure(post.send(request("http://nowhere.example/"), LONG).await);
         assert_eq!(failure, Failure { kind: FailureKind::Dns, text: text.to_owned() });
     }
+}
+
+#[tokio::test]
+async fn a_host_that_no_request_can_name_is_told() {
+    let failure = failure(send("http://a{b}.example/").await);
+    assert_eq!(failure, Failure { kind: FailureKind::Dns, text: "a{b}.example is not the name of a host".to_owned() });
 }
 
 #[tokio::test]

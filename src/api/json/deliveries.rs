@@ -1,6 +1,7 @@
 //! Deliveries as JSON: in short, in full, and where an event stands.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::AttemptJson;
 use crate::{
@@ -10,7 +11,8 @@ use crate::{
 };
 
 /// A delivery in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliverySummary)]
 pub struct DeliverySummaryJson {
     pub id: String,
     /// Null where neither the event nor an attempt is kept any more.
@@ -29,7 +31,8 @@ pub struct DeliverySummaryJson {
 }
 
 /// A delivery with what was tried.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeliveryDetail)]
 pub struct DeliveryDetailJson {
     pub id: String,
     /// Null where neither the event nor an attempt is kept any more.
@@ -48,7 +51,8 @@ pub struct DeliveryDetailJson {
 }
 
 /// Where an event or a delivery stands.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Status)]
 pub struct StatusJson {
     /// What was asked for.
     pub id: String,

@@ -66,8 +66,8 @@ fn a_new_webhook_shows_its_secrets_and_a_free_text_one_its_standard_form() {
     assert_eq!(standard, Some(json!("whsec_c2l4dGVlbiBjaGFyYWN0ZXJz")));
 }
 
-fn attempt(answer: Answer) -> Value {
-    let attempt = Attempt {
+fn attempted(answer: Answer) -> Attempt {
+    Attempt {
         event: EventId { at: AT, shard: 3, nonce: 5 },
         subscription: WEBHOOK,
         copy: 0,
@@ -81,8 +81,30 @@ fn attempt(answer: Answer) -> Value {
         response_time_ms: 12.5,
         timings: Timings { dns: Some(1.0), ..Timings::default() },
         is_late: false,
+        payload_format: PayloadFormat::Envelope,
+        is_test: false,
+    }
+}
+
+fn attempt(answer: Answer) -> Value {
+    to_value(AttemptJson::of(AttemptId { at: AT, shard: 3 }, &attempted(answer))).unwrap()
+}
+
+#[test]
+fn a_test_send_shows_why_it_was_not_taken_in_plain_words() {
+    let check = |answer: Answer, is_success: bool, error: Value, kind: Value| {
+        let shown = to_value(TestResultJson::of(None, &attempted(answer))).unwrap();
+        assert_eq!((&shown["is_success"], &shown["error"], &shown["error_kind"]), (&json!(is_success), &error, &kind));
+        assert_eq!((&shown["response_time_ms"], &shown["attempt_id"]), (&json!(12.5), &Value::Null));
     };
-    to_value(AttemptJson::of(AttemptId { at: AT, shard: 3 }, &attempt)).unwrap()
+    let answered = |status| {
+        Answer::Response(Response { status, headers: vec![], body: bytes::Bytes::new(), retry_after_ms: None })
+    };
+    check(answered(204), true, Value::Null, Value::Null);
+    check(answered(500), false, json!("the endpoint answered 500: only 2xx is success"), Value::Null);
+    check(answered(301), false, json!("the endpoint answered 301: redirects are not followed"), Value::Null);
+    let failed = Answer::Failure(Failure { kind: FailureKind::Dns, text: "no such name".into() });
+    check(failed, false, json!("no such name"), json!("dns"));
 }
 
 #[test]
@@ -99,7 +121,7 @@ fn an_attempt_shows_either_an_answer_or_a_failure() {
     assert_eq!(failed["response_status"], Value::Null);
     assert_eq!(failed["response_headers"], json!({}));
     assert_eq!(failed["error_kind"], json!("tls"));
-    assert_eq!(failed["is_success"], json!(false));
+    assert_eq!((&failed["is_success"], &failed["is_test"]), (&json!(false), &json!(false)));
 }
 
 #[test]

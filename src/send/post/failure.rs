@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rustls::{AlertDescription, CertificateError, pki_types::UnixTime};
 use url::Url;
 
-use super::{resolve::ResolveError, watch::Phase};
+use super::{names::ResolveError, proxy::ProxyError, watch::Phase};
 use crate::domain::attempt::{Failure, FailureKind};
 
 /// Names that a certificate is for which are shown, at most.
@@ -20,11 +20,14 @@ const NAME_SHOWN_CHARS: usize = 100;
 pub(super) struct Target<'a> {
     host: &'a str,
     port: u16,
+    /// It is reached through a proxy.
+    is_proxied: bool,
 }
 
 impl<'a> Target<'a> {
-    pub(super) fn of(url: &'a Url) -> Self {
-        Self { host: url.host_str().unwrap_or_default(), port: url.port_or_known_default().unwrap_or_default() }
+    pub(super) fn of(url: &'a Url, is_proxied: bool) -> Self {
+        let port = url.port_or_known_default().unwrap_or_default();
+        Self { host: url.host_str().unwrap_or_default(), port, is_proxied }
     }
 }
 
@@ -38,6 +41,7 @@ impl fmt::Display for Target<'_> {
 pub(super) fn of_timeout(phase: Phase, target: &Target<'_>, limit: Duration) -> Failure {
     let doing = match phase {
         Phase::Resolving => format!("resolving {}", target.host),
+        Phase::Connecting if target.is_proxied => format!("connecting to {target} through the proxy (targets.proxy)"),
         Phase::Connecting => format!("connecting to {target}"),
         Phase::TlsHandshake => format!("agreeing on TLS with {target}"),
         Phase::Waiting => "waiting for an answer".to_owned(),
@@ -51,9 +55,16 @@ pub(super) fn of_error(error: &(dyn Error + 'static), phase: Phase, target: &Tar
     if let Some(error) = find::<ResolveError>(error) {
         let kind = match error {
             ResolveError::NotFound { .. } | ResolveError::NoAddress { .. } => FailureKind::Dns,
-            ResolveError::Blocked { .. } => FailureKind::BlockedAddress,
+            ResolveError::Blocked { .. } | ResolveError::BlockedLiteral { .. } => FailureKind::BlockedAddress,
         };
         return Failure { kind, text: error.to_string() };
+    }
+    // A URL is taken with characters in its host that no request can have.
+    if find::<http::Error>(error).is_some() {
+        return Failure { kind: FailureKind::Dns, text: format!("{} is not the name of a host", target.host) };
+    }
+    if let Some(error) = find::<ProxyError>(error) {
+        return Failure { kind: FailureKind::Connect, text: proxy(error) };
     }
     // TLS can be refused as late as in the place of an answer: a client certificate that is missed, for one.
     if let Some(error) = find::<rustls::Error>(error)
@@ -88,6 +99,13 @@ fn not_http(error: &hyper::Error, target: &Target<'_>) -> Option<Failure> {
         return None;
     };
     Some(Failure { kind: FailureKind::Http, text })
+}
+
+fn proxy(error: &ProxyError) -> String {
+    match error {
+        ProxyError::Unreachable(reason) | ProxyError::Broken(reason) => format!("{error}: {}", io_reason(reason)),
+        ProxyError::Unauthorized | ProxyError::Refused { .. } | ProxyError::NotHttp => error.to_string(),
+    }
 }
 
 fn io_reason(error: &io::Error) -> String {
@@ -209,7 +227,7 @@ mod tests {
 
     fn check(error: impl Error + 'static, phase: Phase, kind: FailureKind, text: &str) {
         let url = Url::parse("https://a.example/hook").unwrap();
-        assert_eq!(of_error(&error, phase, &Target::of(&url)), Failure { kind, text: text.to_owned() });
+        assert_eq!(of_error(&error, phase, &Target::of(&url, false)), Failure { kind, text: text.to_owned() });
     }
 
     #[test]

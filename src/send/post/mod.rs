@@ -4,8 +4,10 @@
 //! more of an answer than it may and takes no longer than it is given. It never fails by itself: what went wrong is
 //! part of the answer.
 
+mod connector;
 mod failure;
-mod resolve;
+mod names;
+mod proxy;
 mod tls;
 mod watch;
 
@@ -15,31 +17,41 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Context;
 use bytes::{Bytes, BytesMut};
-use reqwest::{
-    Client, Method,
-    dns::Resolve,
-    header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT},
-    redirect, retry,
+use http::{
+    HeaderMap, HeaderValue, Method,
+    header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
 };
 use url::Url;
 
 use self::{
+    connector::{BoxError, Connector, Parts},
     failure::Target,
-    resolve::{CheckedNames, SystemNames},
-    watch::{Watch, WatchLayer},
+    names::SystemNames,
+    proxy::Tunnels,
+    watch::Watch,
 };
-use crate::domain::{
-    address::AddressRules,
-    attempt::{Answer, Failure, FailureKind, Response, Timings},
-    outcome,
+use crate::{
+    config::{Config, ConfigError, Proxy},
+    domain::{
+        address::AddressRules,
+        attempt::{Answer, Failure, FailureKind, Response, Timings},
+        outcome,
+    },
 };
+
+pub use names::{Names, Resolving};
 
 /// Below the 5 s after which common servers close a kept connection: a request that meets the close would fail.
 const MAX_IDLE: Duration = Duration::from_secs(4);
-/// So that a connection whose other end is gone is found out.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+/// Of the head of an answer; a larger one is none that we read.
+const HEAD_MAX_BYTES: usize = 128 * 1024;
 /// What is read past the part of a body that is kept, so that the connection can be kept too.
 const DRAIN_MAX_BYTES: usize = 64 * 1024;
 const DRAIN_MAX: Duration = Duration::from_millis(250);
@@ -58,14 +70,17 @@ pub struct PostConfig {
     pub ca_file: Option<PathBuf>,
     /// Connections kept open to one host while nothing is sent, at most.
     pub max_idle_per_host: usize,
+    /// What every connection is tunnelled through.
+    pub proxy: Option<Proxy>,
 }
 
 /// Sends requests, over connections it keeps. A clone shares them.
 #[derive(Clone)]
 pub struct Post {
-    client: Client,
+    client: Client<Connector, Full<Bytes>>,
     rules: Arc<AddressRules>,
     response_keep_bytes: usize,
+    is_proxied: bool,
 }
 
 /// A request to send.
@@ -82,6 +97,15 @@ impl Request {
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(OUR_USER_AGENT));
         Self { url, headers, body }
     }
+
+    fn into_http(self) -> http::Result<http::Request<Full<Bytes>>> {
+        let mut request =
+            http::Request::builder().method(Method::POST).uri(self.url.as_str()).body(self.body.into())?;
+        *request.headers_mut() = self.headers;
+        // Some firewalls turn away what does not say it.
+        request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        Ok(request)
+    }
 }
 
 /// What became of a request.
@@ -94,6 +118,22 @@ pub struct Posted {
 }
 
 impl Post {
+    /// As `config` has it; `is_serve` says what may be posted to where it leaves that open.
+    ///
+    /// # Errors
+    /// When `targets.ca_file` cannot be used.
+    pub fn of(config: &Config, is_serve: bool) -> Result<Self, ConfigError> {
+        let post = Self::new(PostConfig {
+            rules: config.address_rules(is_serve),
+            response_keep_bytes: config.delivery.response_keep_bytes,
+            ca_file: config.targets.ca_file.clone(),
+            // As many as there can be at once: with fewer, a busy host's would be closed and made anew all the time.
+            max_idle_per_host: config.delivery.max_in_flight,
+            proxy: config.targets.proxy.clone(),
+        });
+        post.map_err(|error| config.refuse("targets.ca_file", format_args!("{error:#}")))
+    }
+
     /// # Errors
     /// When `ca_file` cannot be used.
     pub fn new(config: PostConfig) -> anyhow::Result<Self> {
@@ -104,29 +144,25 @@ impl Post {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn with_names(config: PostConfig, names: Arc<dyn Resolve>) -> anyhow::Result<Self> {
+    pub fn with_names(config: PostConfig, names: Arc<dyn Names>) -> anyhow::Result<Self> {
         let rules = Arc::new(config.rules);
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls::client_config(config.ca_file.as_deref())?)
-            .dns_resolver(CheckedNames { names, rules: Arc::clone(&rules) })
-            .connector_layer(WatchLayer)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .http1_only()
+        let tls = Arc::new(tls::client_config(config.ca_file.as_deref())?).into();
+        let is_proxied = config.proxy.is_some();
+        let parts = Parts { names, rules: Arc::clone(&rules), tls, tunnels: config.proxy.map(Tunnels) };
+        // What it may send a second time is a request of which a kept connection, closed meanwhile, has taken nothing.
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(MAX_IDLE)
             .pool_max_idle_per_host(config.max_idle_per_host)
-            .tcp_keepalive(TCP_KEEPALIVE)
-            .build()
-            .context("the HTTP client cannot be set up")?;
-        Ok(Self { client, rules, response_keep_bytes: config.response_keep_bytes })
+            .http1_max_buf_size(HEAD_MAX_BYTES)
+            .build(Connector(Arc::new(parts)));
+        Ok(Self { client, rules, response_keep_bytes: config.response_keep_bytes, is_proxied })
     }
 
     /// Sends `request`. `timeout` is for all of it: from the name to the last byte of the body that is kept.
     pub async fn send(&self, request: Request, timeout: Duration) -> Posted {
         let watch = Watch::start();
-        // Once more: the rules may be others than when the URL was taken, and no name is resolved, nor checked then,
-        // where an address stands in its place.
+        // Once more: the rules may be others than when the URL was taken, and ports and schemes are not the connector's.
         let answer = match self.rules.check_url(request.url.as_str()) {
             Ok(_) => self.exchange(request, timeout, &watch).await,
             Err(refused) => Err(Failure { kind: FailureKind::BlockedAddress, text: refused.problem }),
@@ -149,28 +185,27 @@ impl Post {
         watch: &Arc<Watch>,
     ) -> Result<(Response, Option<Rest>), Failure> {
         let url = request.url.clone();
-        let target = Target::of(&url);
+        let target = Target::of(&url, self.is_proxied);
         match tokio::time::timeout(timeout, watch.over(self.answer(request, watch))).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(failure::of_error(&error, watch.phase(), &target)),
+            Ok(Err(error)) => Err(failure::of_error(&*error, watch.phase(), &target)),
             Err(_) => Err(failure::of_timeout(watch.phase(), &target, timeout)),
         }
     }
 
-    async fn answer(&self, request: Request, watch: &Watch) -> reqwest::Result<(Response, Option<Rest>)> {
-        let Request { url, headers, body } = request;
-        let received = self.client.request(Method::POST, url).headers(headers).body(body).send().await?;
-        watch.answered(received.extensions());
-        let status = received.status().as_u16();
-        let headers = kept_headers(received.headers());
-        let retry_after_ms = retry_after_ms(received.headers());
-        let (body, rest) = read_body(received, self.response_keep_bytes).await?;
+    async fn answer(&self, request: Request, watch: &Watch) -> Result<(Response, Option<Rest>), BoxError> {
+        let (head, body) = self.client.request(request.into_http()?).await?.into_parts();
+        watch.answered(&head.extensions);
+        let status = head.status.as_u16();
+        let headers = kept_headers(&head.headers);
+        let retry_after_ms = retry_after_ms(&head.headers);
+        let (body, rest) = read_body(body, self.response_keep_bytes).await?;
         Ok((Response { status, headers, body, retry_after_ms }, rest))
     }
 }
 
 /// An answer of which all that is kept was read. What goes wrong with it now is no failure.
-struct Rest(reqwest::Response);
+struct Rest(Incoming);
 
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let shown = |value: &HeaderValue| {
@@ -186,24 +221,27 @@ fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// The first `keep_bytes` of a body, and the rest if there may be one.
-async fn read_body(mut received: reqwest::Response, keep_bytes: usize) -> reqwest::Result<(Bytes, Option<Rest>)> {
+async fn read_body(mut body: Incoming, keep_bytes: usize) -> hyper::Result<(Bytes, Option<Rest>)> {
     let mut kept = BytesMut::new();
     while kept.len() < keep_bytes {
-        let Some(chunk) = received.chunk().await? else { return Ok((kept.freeze(), None)) };
-        kept.extend_from_slice(&chunk[..chunk.len().min(keep_bytes - kept.len())]);
+        let Some(frame) = body.frame().await else { return Ok((kept.freeze(), None)) };
+        // Trailers are not kept.
+        if let Ok(chunk) = frame?.into_data() {
+            kept.extend_from_slice(&chunk[..chunk.len().min(keep_bytes - kept.len())]);
+        }
     }
-    Ok((kept.freeze(), Some(Rest(received))))
+    Ok((kept.freeze(), Some(Rest(body))))
 }
 
 /// Reads on to the end of a body if that is near, to keep the connection: the client closes one whose body was not
 /// read to its end.
-async fn drain(Rest(mut received): Rest, limit: Duration) {
+async fn drain(Rest(mut body): Rest, limit: Duration) {
     let mut drained = 0;
     let reading = async {
         while drained < DRAIN_MAX_BYTES
-            && let Ok(Some(chunk)) = received.chunk().await
+            && let Some(Ok(frame)) = body.frame().await
         {
-            drained += chunk.len();
+            drained += frame.data_ref().map_or(0, Bytes::len);
         }
     };
     // Time that is up is as good as bytes that are: the connection is given up.

@@ -4,15 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use rustls::{
-    ClientConfig, NamedGroup, RootCertStore,
-    client::{
-        ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
-    },
+    ClientConfig, RootCertStore,
+    client::Resumption,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, pem::PemObject},
 };
-
-use super::watch;
 
 /// How many servers' sessions are remembered, to resume them without a full handshake.
 const SESSIONS_KEPT: usize = 1024;
@@ -28,7 +24,7 @@ pub(super) fn client_config(ca_file: Option<&Path>) -> anyhow::Result<ClientConf
         .with_root_certificates(roots(ca_file)?)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.resumption = Resumption::store(Arc::new(Sessions(ClientSessionMemoryCache::new(SESSIONS_KEPT))));
+    config.resumption = Resumption::in_memory_sessions(SESSIONS_KEPT);
     Ok(config)
 }
 
@@ -47,39 +43,4 @@ fn roots(ca_file: Option<&Path>) -> anyhow::Result<RootCertStore> {
         tracing::warn!("no certificate authorities on this system: every https delivery will fail");
     }
     Ok(roots)
-}
-
-/// The sessions to resume. A handshake begins by asking for one, which is how its beginning is known.
-#[derive(Debug)]
-struct Sessions(ClientSessionMemoryCache);
-
-impl ClientSessionStore for Sessions {
-    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        watch::handshake_begins();
-        self.0.take_tls13_ticket(server)
-    }
-
-    fn insert_tls13_ticket(&self, server: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.0.insert_tls13_ticket(server, ticket);
-    }
-
-    fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.0.tls12_session(server)
-    }
-
-    fn set_tls12_session(&self, server: ServerName<'static>, session: Tls12ClientSessionValue) {
-        self.0.set_tls12_session(server, session);
-    }
-
-    fn remove_tls12_session(&self, server: &ServerName<'static>) {
-        self.0.remove_tls12_session(server);
-    }
-
-    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
-        self.0.kx_hint(server)
-    }
-
-    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
-        self.0.set_kx_hint(server, group);
-    }
 }

@@ -1,29 +1,23 @@
 //! Where the time of one request goes, and what it is busy with, as told by those who do it.
 //!
-//! A connection is made by the client's pool, far from the request that asked for it, so each side knows its watch by
-//! a task-local. The pool races a new connection against one that another request hands back. When that wins, the new
+//! A connection is made by the client's pool, far from the request that asked for it, so the connector knows whose it is
+//! by a task-local. The pool races a new connection against one that another request hands back. When that wins, the new
 //! one is no part of this request: it is made ready on a task of the pool's own, or it is ready but the answer comes
-//! from another local address.
+//! over another.
 
 use std::{
     future::{Future, poll_fn},
-    net::SocketAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use http::Extensions;
-use hyper_util::client::legacy::connect::{self, HttpInfo};
-use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::domain::attempt::Timings;
 
 tokio::task_local! {
     static REQUEST: Arc<Watch>;
-    static CONNECTION: Arc<Connection>;
 }
 
 /// What a request is busy with.
@@ -41,18 +35,17 @@ pub(super) enum Phase {
 pub(super) struct Watch {
     began: Instant,
     /// The connection made for this request; none while it goes over a kept one.
-    connection: Mutex<Option<Arc<Connection>>>,
+    connection: Mutex<Option<Arc<Marks>>>,
     answered: OnceLock<Instant>,
 }
 
 /// When each step of making a connection was done.
-struct Connection {
+pub(super) struct Marks {
     began: Instant,
     resolving: OnceLock<Instant>,
     resolved: OnceLock<Instant>,
     handshake: OnceLock<Instant>,
     ready: OnceLock<Instant>,
-    local: OnceLock<SocketAddr>,
 }
 
 impl Watch {
@@ -68,8 +61,8 @@ impl Watch {
     /// The head of an answer is here.
     pub(super) fn answered(&self, answer: &Extensions) {
         self.answered.get_or_init(Instant::now);
-        let over = local_address(answer);
-        self.connection().take_if(|connection| connection.local.get() != over.as_ref());
+        let over = answer.get::<Arc<Marks>>();
+        self.connection().take_if(|made| !over.is_some_and(|over| Arc::ptr_eq(made, over)));
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -100,21 +93,17 @@ impl Watch {
         }
     }
 
-    fn connection(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
+    fn connection(&self) -> MutexGuard<'_, Option<Arc<Marks>>> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The pool goes on with `connection` for others.
-    fn forget(&self, connection: &Arc<Connection>) {
+    fn forget(&self, connection: &Arc<Marks>) {
         self.connection().take_if(|current| Arc::ptr_eq(current, connection));
     }
 }
 
-fn local_address(extensions: &Extensions) -> Option<SocketAddr> {
-    extensions.get::<HttpInfo>().map(HttpInfo::local_addr)
-}
-
-impl Connection {
+impl Marks {
     fn begin() -> Self {
         Self {
             began: Instant::now(),
@@ -122,8 +111,27 @@ impl Connection {
             resolved: OnceLock::new(),
             handshake: OnceLock::new(),
             ready: OnceLock::new(),
-            local: OnceLock::new(),
         }
+    }
+
+    /// The name is being resolved.
+    pub(super) fn resolving(&self) {
+        self.resolving.get_or_init(Instant::now);
+    }
+
+    /// The addresses are known.
+    pub(super) fn resolved(&self) {
+        self.resolved.get_or_init(Instant::now);
+    }
+
+    /// TCP is connected, TLS begins.
+    pub(super) fn handshake_begins(&self) {
+        self.handshake.get_or_init(Instant::now);
+    }
+
+    /// A request can be sent.
+    pub(super) fn ready(&self) {
+        self.ready.get_or_init(Instant::now);
     }
 
     fn phase(&self) -> Phase {
@@ -137,15 +145,6 @@ impl Connection {
             Phase::Connecting
         }
     }
-
-    fn is_ready(&self, made: &impl connect::Connection) {
-        self.ready.get_or_init(Instant::now);
-        let mut extensions = Extensions::new();
-        made.connected().get_extras(&mut extensions);
-        if let Some(local) = local_address(&extensions) {
-            self.local.get_or_init(|| local);
-        }
-    }
 }
 
 /// Milliseconds from one mark to the next.
@@ -153,76 +152,25 @@ fn between(from: Option<&Instant>, to: Option<&Instant>) -> Option<f64> {
     Some(to?.saturating_duration_since(*from?).as_secs_f64() * 1000.0)
 }
 
-/// The name of the connection under way is being resolved.
-pub(super) fn resolving() {
-    let _ = CONNECTION.try_with(|connection| connection.resolving.set(Instant::now()));
-}
-
-/// It has its addresses.
-pub(super) fn resolved() {
-    let _ = CONNECTION.try_with(|connection| connection.resolved.set(Instant::now()));
-}
-
-/// TCP is connected, TLS begins.
-pub(super) fn handshake_begins() {
-    let _ = CONNECTION.try_with(|connection| connection.handshake.set(Instant::now()));
-}
-
-/// Watches a connector.
-#[derive(Clone)]
-pub(super) struct WatchLayer;
-
-impl<S> Layer<S> for WatchLayer {
-    type Service = Watched<S>;
-
-    fn layer(&self, connector: S) -> Watched<S> {
-        Watched(connector)
+/// Makes a connection for the request that runs now. Called within it, and then polled within it or, once the pool goes
+/// on by itself, outside.
+pub(super) fn making<F: Future>(make: impl FnOnce(Arc<Marks>) -> F) -> impl Future<Output = F::Output> {
+    let marks = Arc::new(Marks::begin());
+    let watch = REQUEST.try_with(Arc::clone).ok();
+    if let Some(watch) = &watch {
+        *watch.connection() = Some(Arc::clone(&marks));
     }
-}
-
-/// A connector that tells the request's watch what it does.
-#[derive(Clone)]
-pub(super) struct Watched<S>(S);
-
-impl<S, R> Service<R> for Watched<S>
-where
-    S: Service<R>,
-    S::Response: connect::Connection + 'static,
-    S::Error: 'static,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
+    let making = make(Arc::clone(&marks));
+    async move {
+        let mut making = pin!(making);
+        poll_fn(|context| {
+            if let Some(watch) = &watch
+                && REQUEST.try_with(|_| ()).is_err()
+            {
+                watch.forget(&marks);
+            }
+            making.as_mut().poll(context)
+        })
+        .await
     }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        let connecting = self.0.call(request);
-        match REQUEST.try_with(Arc::clone) {
-            Ok(watch) => Box::pin(watched(watch, connecting)),
-            Err(_) => Box::pin(connecting),
-        }
-    }
-}
-
-async fn watched<C, E>(watch: Arc<Watch>, connecting: impl Future<Output = Result<C, E>>) -> Result<C, E>
-where
-    C: connect::Connection,
-{
-    let connection = Arc::new(Connection::begin());
-    *watch.connection() = Some(Arc::clone(&connection));
-    let home = tokio::task::try_id();
-    let mut connecting = pin!(CONNECTION.scope(Arc::clone(&connection), connecting));
-    let made = poll_fn(|context| {
-        if tokio::task::try_id() != home {
-            watch.forget(&connection);
-        }
-        connecting.as_mut().poll(context)
-    })
-    .await?;
-    connection.is_ready(&made);
-    Ok(made)
 }

@@ -3,6 +3,7 @@
 mod idempotency;
 mod ingest;
 mod keys;
+mod looking;
 mod openapi;
 mod routes;
 
@@ -20,6 +21,7 @@ use posthaste::{
     api::{self, Api},
     config::Config,
     manage::Manager,
+    send::post::Post,
     shutdown::Shutdown,
 };
 use serde_json::{Value, json};
@@ -120,7 +122,8 @@ impl Service {
         let manager = Manager::new(engine.streams.clone(), &config, config.address_rules(false));
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let (streams, publisher) = (engine.streams.clone(), engine.publisher.clone());
-        let api = Api::new(streams, manager, publisher, metrics, KEY, settings);
+        let post = Post::of(&config, false).unwrap();
+        let api = Api::new(streams, manager, publisher, post, metrics, KEY, settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
         let serving = tokio::spawn(api::serve(listener, api, shutdown.clone()));

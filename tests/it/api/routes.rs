@@ -12,10 +12,14 @@ async fn things(service: &Service, receiver: &Receiver) -> BTreeMap<&'static str
     let letter = text(&service.list("/api/v1/dead-letters", 1).await[0]["id"]);
     let replay =
         service.post(&format!("/api/v1/webhooks/{webhook}/replay"), json!({ "from": "1h", "type": "none" })).await;
+    // The id of a dead letter is that of its delivery.
     let key = service.post("/api/v1/keys", json!({ "role": "read", "tenant": "acme" })).await.expect(201);
     BTreeMap::from([
+        ("attempt_id", text(&service.list(&format!("/api/v1/webhooks/{webhook}/logs"), 2).await[0]["id"])),
         ("webhook_id", webhook),
         ("event_id", event.clone()),
+        ("delivery_id", letter.clone()),
+        ("event_or_delivery_id", event),
         ("dead_letter_id", letter),
         ("replay_id", text(&replay.expect(202)["id"])),
         ("key_id", text(&key["id"])),

@@ -92,5 +92,7 @@ fn attempt(lease: &Lease, status: u16) -> Attempt {
         response_time_ms: 1.0,
         timings: Timings::default(),
         is_late: false,
+        payload_format: PayloadFormat::Envelope,
+        is_test: false,
     }
 }

@@ -1,0 +1,103 @@
+//! A test send: a sample posted to a webhook now, past its filters and its queue, and signed as a real one.
+//!
+//! It is kept in the log of attempts, marked as a test, and counts nowhere else. One that succeeds lets the webhook's
+//! deliveries go on which earlier failures hold back.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::{
+    domain::{
+        attempt::Attempt,
+        event::{Event, check_json, check_type},
+        id::{AttemptId, DeliveryId, EventId, StreamId},
+    },
+    manage::{ManageError, Manager},
+    send::{post::Post, request::Target},
+    streams::Streams,
+};
+
+/// The type of what is sent where nothing else is asked for.
+pub const PING: &str = "ping";
+const PING_DATA: &str = r#"{"message":"This is a test from Posthaste. Nothing has happened."}"#;
+
+/// The sequence numbers of test events begin here: no event of a log comes near, so that their ids name no other.
+const FIRST_SEQUENCE: u64 = 1 << 31;
+
+/// Somebody waits for the answer: a webhook's longer timeout does not hold for a test.
+const LONGEST_SECONDS: u32 = 50;
+
+/// Makes test sends; cheap to clone.
+#[derive(Clone)]
+pub struct TestSender {
+    streams: Streams,
+    manager: Manager,
+    post: Post,
+}
+
+impl TestSender {
+    /// One that finds webhooks by `manager` and sends by `post`.
+    pub fn new(streams: Streams, manager: Manager, post: Post) -> Self {
+        Self { streams, manager, post }
+    }
+
+    /// Sends an event of `event_type` to a webhook of `tenant`, with `data` or those of a ping, and waits for what comes
+    /// of it. The attempt has no id where it could not be kept.
+    ///
+    /// # Errors
+    /// [`ManageError::NotFound`], also for another tenant's webhook, and [`ManageError::Invalid`] for a type or data that
+    /// no event may have. What goes wrong with the request is part of the attempt.
+    pub async fn send(
+        &self,
+        tenant: &str,
+        webhook: &str,
+        event_type: &str,
+        data: Option<Bytes>,
+    ) -> Result<(Option<AttemptId>, Attempt), ManageError> {
+        check_type("type", event_type)?;
+        let data = data.unwrap_or(Bytes::from_static(PING_DATA.as_bytes()));
+        check_json(&data)?;
+        let mut subscription = self.manager.webhook(tenant, webhook).await?.subscription;
+        subscription.timeout_seconds = subscription.timeout_seconds.min(LONGEST_SECONDS);
+        let target = Target::new(subscription)?;
+        let event = event(&target, event_type, data);
+        let delivery = DeliveryId { event: event.id.at, subscription: target.subscription.id, copy: 0 };
+        let attempt = Attempt { is_test: true, ..target.attempt(&self.post, &event, delivery, 1).await };
+        Ok((self.keep(&attempt).await, attempt))
+    }
+
+    async fn keep(&self, attempt: &Attempt) -> Option<AttemptId> {
+        let kept = self.streams.log_test(attempt).await;
+        tracing::info!(
+            tenant = attempt.tenant,
+            webhook = %attempt.subscription,
+            event_type = attempt.event_type,
+            status = attempt.status(),
+            error = attempt.failure_text(),
+            response_time_ms = attempt.response_time_ms as u64,
+            "test send"
+        );
+        kept.unwrap_or_else(|error| {
+            tracing::warn!(webhook = %attempt.subscription, %error, "a test send is missing from the log of attempts");
+            None
+        })
+    }
+}
+
+/// An event that is in no log.
+fn event(target: &Target, event_type: &str, data: Bytes) -> Event {
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let seq = rand::random_range(FIRST_SEQUENCE..1 << 32);
+    let subscription = &target.subscription;
+    Event {
+        id: EventId { at: StreamId { ms: now_ms, seq }, shard: subscription.id.shard, nonce: rand::random() },
+        tenant: subscription.tenant.clone(),
+        event_type: event_type.to_owned(),
+        timestamp_ms: now_ms,
+        data,
+        conversation_id: None,
+        only_for: Some(subscription.id),
+        config_version: StreamId::ZERO,
+    }
+}

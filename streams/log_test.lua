@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- Keeps the record of a test send. One that succeeded clears what earlier failures hold back; nothing else counts.
+-- ARGV 2 sub  3 success: 1 or 0  4 status or 0  5 type  6 the record of the attempt
+-- Returns the record's id; "" where the subscription is gone
+local sub, success, status, type, text = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local r = load(sub)
+if not r or r.st == 'd' then return '' end
+local id = call('XADD', P .. ':attempts', '*', 'r', text, 'l', 0, 's', 1)
+local ms, seq = id:match('(%d+)-(%d+)')
+local hash = tonumber(redis.sha1hex(type):sub(1, 8), 16)
+call('RPUSH', key('att', sub), struct.pack('>I6I4BBI4', tonumber(ms), tonumber(seq), success, math.floor(status / 100), hash))
+call('HSET', key('rt', sub), 'last', now)
+if success == 1 and (r.cf > 0 or r.hold > 0) then
+  call('HSET', key('rt', sub), 'cf', 0, 'cfat', 0, 'hold', 0)
+  plan(sub)
+  ring()
+end
+return id

@@ -4,12 +4,14 @@
 
 pub mod address;
 pub mod attempt;
+pub mod catalog;
 pub mod delivery;
 pub mod event;
 pub mod filter;
 pub mod id;
 pub mod outcome;
 pub mod retry;
+pub mod schema;
 pub mod signature;
 pub mod subscription;
 pub mod time;

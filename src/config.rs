@@ -92,6 +92,7 @@ pub struct Api {
     #[serde(deserialize_with = "values::public_url")]
     pub public_url: Option<Url>,
     pub auto_create_tenants: bool,
+    pub strict_types: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -1,11 +1,14 @@
 //! What the commands share: the configuration, where to print, and an open Redis.
 
+use tokio::task::JoinSet;
+
 use super::{Global, output::Output};
 use crate::{
     config::{self, Config},
     connect,
     logging::{self, Program},
     manage::Manager,
+    publish::{Publisher, TypeChecker},
     streams::Streams,
 };
 
@@ -40,6 +43,12 @@ impl Context {
     /// As [`Self::streams`].
     pub async fn manager(&self) -> anyhow::Result<Manager> {
         Ok(self.manager_of(&self.streams().await?))
+    }
+
+    /// To publish to an open Redis, as long as `lanes` are there.
+    pub fn publisher(&self, streams: Streams, lanes: &mut JoinSet<()>) -> Publisher {
+        let types = TypeChecker::new(&streams, self.config.api.strict_types);
+        Publisher::start(streams, types, self.config.delivery.max_payload_bytes, lanes)
     }
 
     /// To manage what is in an open Redis.

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::{TenantArg, context::Context, lines::STDIN, publish_many, values::moment};
-use crate::{domain::event::NewEvent, publish::Publisher};
+use crate::domain::event::NewEvent;
 
 #[derive(Debug, Args)]
 #[command(after_help = "A line of a file of events is a JSON object with `type` and `data`, and may have `timestamp`,
@@ -73,7 +73,7 @@ async fn publish_one(context: &Context, args: PublishArgs) -> anyhow::Result<()>
     let streams = context.streams().await?;
     context.manager_of(&streams).ensure_tenant(&event.tenant).await?;
     let mut lanes = JoinSet::new();
-    let published = Publisher::start(streams, max_bytes, &mut lanes).publish(event).await?;
+    let published = context.publisher(streams, &mut lanes).publish(event).await?;
     if context.out.is_json {
         context.out.json(&json!({ "id": published.id.to_string() }))
     } else {

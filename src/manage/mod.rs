@@ -3,6 +3,7 @@
 //! Every value that a user gave is checked here, and refused by its public name. Nothing here sends anything.
 
 mod dead_letters;
+mod event_types;
 mod events;
 mod fields;
 mod filter;
@@ -18,6 +19,7 @@ use std::{
 };
 
 pub use dead_letters::{DeadItem, DeadLetterPage};
+pub use event_types::NewEventType;
 pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
 pub use webhooks::{NewWebhook, RetryInput, WebhookChange};
 

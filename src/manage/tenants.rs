@@ -34,7 +34,8 @@ impl Manager {
         Ok(self.streams.tenants().await?)
     }
 
-    /// Forgets a tenant that has no webhooks any more. Its events and attempts stay until they have aged.
+    /// Forgets a tenant that has no webhooks any more. Its own types of events go with it; its events and
+    /// attempts stay until they have aged.
     ///
     /// # Errors
     /// [`ManageError::Conflict`] while it has webhooks, [`ManageError::NotFound`].
@@ -43,6 +44,7 @@ impl Manager {
         if !self.streams.subscription_ids(id, None, 1).await?.is_empty() {
             return Err(ManageError::Conflict(format!("tenant {id} still has webhooks: delete them first")));
         }
+        self.streams.remove_event_types(id).await?;
         let was_there = self.streams.delete_tenant(id).await?;
         self.known().remove(id);
         if was_there { Ok(()) } else { Err(ManageError::NotFound("tenant")) }

@@ -18,7 +18,7 @@ use crate::{
     janitor,
     manage::Manager,
     metrics,
-    publish::Publisher,
+    publish::{Publisher, TypeChecker},
     redis_server::EmbeddedRedis,
     replay,
     send::{
@@ -190,7 +190,7 @@ impl Process<'_> {
         if self.role.is(Role::Sources) {
             let (streams, name, shutdown) = (self.streams.clone(), self.name.clone(), self.shutdown.clone());
             let max = self.config.delivery.max_payload_bytes;
-            tasks.spawn(done(sources::run(streams, self.manager(), name, max, shutdown)));
+            tasks.spawn(done(sources::run(streams, self.manager(), self.types(), name, max, shutdown)));
         }
         if self.role.is(Role::Sender) {
             self.start_sender(&mut tasks)?;
@@ -254,7 +254,7 @@ impl Process<'_> {
     fn start_api(&self, listener: TcpListener, admin_key: &AdminKey, tasks: &mut Tasks, lanes: &mut JoinSet<()>) {
         let max_payload_bytes = self.config.delivery.max_payload_bytes;
         let manager = self.manager();
-        let publisher = Publisher::start(self.streams.clone(), max_payload_bytes, lanes);
+        let publisher = Publisher::start(self.streams.clone(), self.types(), max_payload_bytes, lanes);
         let figures = self.figures.clone();
         let api = Api::new(self.streams.clone(), manager, publisher, figures, &admin_key.key, max_payload_bytes);
         tasks.spawn(api::serve(listener, api, self.shutdown.clone()));
@@ -262,6 +262,10 @@ impl Process<'_> {
 
     fn manager(&self) -> Manager {
         Manager::new(self.streams.clone(), self.config, self.config.address_rules(self.role == Role::Serve))
+    }
+
+    fn types(&self) -> TypeChecker {
+        TypeChecker::new(&self.streams, self.config.api.strict_types)
     }
 
     /// What a person who starts it at a terminal needs next; on standard output, apart from the log.

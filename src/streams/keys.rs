@@ -59,6 +59,7 @@ pub const ALL: &[Pattern] = &[
     of("P:jobs", "set"),
     of("P:lead", "string"),
     of("P:asleep", "string"),
+    of("P:types:<tenant>", "hash"),
 ];
 
 /// The keys of one installation: all start with its prefix.

@@ -54,6 +54,7 @@ scripts! {
     LEAD = "lead";
     CHECK_IN = "check_in";
     SET_META = "set_meta";
+    ADD_TYPE = "add_type";
 }
 
 /// The first line says what the server may do with the script, so it stays the first; the shared part comes below it.
@@ -72,7 +73,7 @@ mod tests {
     fn each_script_says_first_whether_it_runs_when_memory_is_short() {
         for script in all() {
             let head = script.text.lines().next();
-            let adds = ["publish", "expand", "subscribe", "redrive", "replay"].contains(&script.name);
+            let adds = ["publish", "expand", "subscribe", "redrive", "replay", "add_type"].contains(&script.name);
             assert_eq!(head, Some(if adds { "#!lua" } else { "#!lua flags=allow-oom" }), "{}", script.name);
         }
     }

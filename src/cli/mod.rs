@@ -8,6 +8,7 @@ mod context;
 mod dead_letter;
 mod demo;
 mod errors;
+mod json_input;
 mod lines;
 mod logs;
 mod output;
@@ -17,6 +18,7 @@ mod replay;
 mod role;
 mod status;
 mod tenant;
+mod types;
 mod values;
 mod webhook;
 mod webhook_fields;
@@ -122,6 +124,9 @@ enum Command {
     /// Manage tenants
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
+    /// Look at the types of events, and manage a tenant's own
+    #[command(subcommand)]
+    Types(types::TypesCommand),
     /// Look at dead letters, send them once more, or throw them away
     #[command(subcommand, visible_alias = "dead-letter")]
     Deadletter(dead_letter::DeadLetterCommand),
@@ -152,6 +157,7 @@ impl Command {
             Self::Publish(_)
             | Self::Webhook(_)
             | Self::Tenant(_)
+            | Self::Types(_)
             | Self::Deadletter(_)
             | Self::Replay(_)
             | Self::Status(_)
@@ -172,6 +178,7 @@ impl Command {
             Self::Publish(args) => publish::run(&context, args).await,
             Self::Webhook(command) => webhook::run(&context, command).await,
             Self::Tenant(command) => tenant::run(&context, command).await,
+            Self::Types(command) => types::run(&context, command).await,
             Self::Deadletter(command) => dead_letter::run(&context, command).await,
             Self::Replay(args) => replay::run(&context, args).await,
             Self::Status(args) => status::run(&context, args).await,

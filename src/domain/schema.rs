@@ -18,7 +18,7 @@ const STEPS_AT_MOST: u64 = 64 * 1024 * 1024;
 /// The same, of a check that looks for each failed alternative: each step may leave an error in memory.
 const EXPLAINED_STEPS: u64 = 256 * 1024;
 /// Bytes of a compiled pattern, and of what it remembers while it runs.
-const PATTERN_BYTES: usize = 256 * 1024;
+const PATTERN_BYTES: usize = 128 * 1024;
 /// Characters of what is told of a failure, and of where it was.
 const PROBLEM_CHARS: usize = 300;
 const POINTER_CHARS: usize = 200;

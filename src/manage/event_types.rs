@@ -38,12 +38,12 @@ impl Manager {
     pub async fn add_event_type(&self, tenant: &str, new: NewEventType) -> Result<EventTypeInfo, ManageError> {
         let info = check(new).await?;
         if catalog::find(&info.event_type).is_some() {
-            return Err(ManageError::AlreadyExists("event type"));
+            return Err(ManageError::AlreadyExists("type of events"));
         }
         self.ensure_tenant(tenant).await?;
         match self.streams.add_event_type(tenant, &info).await? {
             TypeAdded::Added => Ok(info),
-            TypeAdded::Exists => Err(ManageError::AlreadyExists("event type")),
+            TypeAdded::Exists => Err(ManageError::AlreadyExists("type of events")),
             TypeAdded::Full => Err(ManageError::Conflict(format!(
                 "tenant {tenant} has as many event types as it may have ({TYPES_AT_MOST}, and {} MiB of samples and \
                  schemas): remove some first",
@@ -58,7 +58,7 @@ impl Manager {
     /// [`ManageError::NotFound`], also for a type that everybody knows.
     pub async fn remove_event_type(&self, tenant: &str, event_type: &str) -> Result<(), ManageError> {
         let was_there = self.streams.remove_event_type(tenant, event_type).await?;
-        if was_there { Ok(()) } else { Err(ManageError::NotFound("event type of the tenant's own")) }
+        if was_there { Ok(()) } else { Err(ManageError::NotFound("type among the tenant's own")) }
     }
 
     /// Every type there is for a tenant, in their order; its own stands in the place of one of the same name.

@@ -15,11 +15,12 @@ use crate::{
 
 /// How long a tenant's type is taken to be as it was read: after that a change of it is seen.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
-/// Types kept, about, and the weight of their schemas: each unit is some kilobytes at the very most.
+/// Types kept, about, and the weight of their schemas: each unit is a kilobyte or so, and at the very worst sixteen.
 const TYPES_KEPT: usize = 1_000;
-const WEIGHT_KEPT: u64 = 32 * 1024;
-/// Steps of a check that are done at once: a millisecond or so. A longer one must not hold up other events.
+const WEIGHT_KEPT: u64 = 16 * 1024;
+/// Steps of a check that is done at once, and bytes to parse: a millisecond or so. A longer one must not hold up others.
 const STEPS_AT_ONCE: u64 = 512 * 1024;
+const BYTES_AT_ONCE: usize = 32 * 1024;
 
 /// Checks events against the types that their tenants have; cheap to clone.
 #[derive(Clone)]
@@ -35,11 +36,11 @@ struct Kept {
     read_at: Instant,
     /// Its record, if it is the tenant's own.
     record: Option<String>,
-    known: Known,
+    found: Found,
 }
 
 #[derive(Clone)]
-enum Known {
+enum Found {
     /// With its schema, if it has one.
     Known(Option<Arc<Schema>>),
     Unknown,
@@ -52,9 +53,9 @@ struct ByWeight;
 
 impl Weighter<(String, String), Arc<Kept>> for ByWeight {
     fn weight(&self, _: &(String, String), kept: &Arc<Kept>) -> u64 {
-        match &kept.known {
-            Known::Known(Some(schema)) => schema.weight() + 1,
-            Known::Known(None) | Known::Unknown | Known::Unusable(_) => 1,
+        match &kept.found {
+            Found::Known(Some(schema)) => schema.weight() + 1,
+            Found::Known(None) | Found::Unknown | Found::Unusable(_) => 1,
         }
     }
 }
@@ -79,13 +80,14 @@ impl TypeChecker {
     pub async fn check(&self, event: &NewEvent) -> Result<(), PublishError> {
         let Some(strict) = &self.0 else { return Ok(()) };
         let kept = strict.find(&event.tenant, &event.event_type).await?;
-        let schema = match &kept.known {
-            Known::Known(None) => return Ok(()),
-            Known::Known(Some(schema)) => schema,
-            Known::Unknown => return Err(unknown(&event.event_type).into()),
-            Known::Unusable(problem) => return Err(Invalid::new("type", problem).into()),
+        let schema = match &kept.found {
+            Found::Known(None) => return Ok(()),
+            Found::Known(Some(schema)) => schema,
+            Found::Unknown => return Err(unknown(&event.event_type).into()),
+            Found::Unusable(problem) => return Err(Invalid::new("type", problem).into()),
         };
-        let checked = if schema.steps(event.data.len()) <= STEPS_AT_ONCE {
+        let bytes = event.data.len();
+        let checked = if bytes <= BYTES_AT_ONCE && schema.steps(bytes) <= STEPS_AT_ONCE {
             schema.check(&event.data)
         } else {
             let (schema, data) = (Arc::clone(schema), event.data.clone());
@@ -105,31 +107,31 @@ impl Strict {
         }
         let read_at = Instant::now();
         let record = self.streams.event_type_record(tenant, event_type).await?;
-        let known = match (before, &record) {
-            (Some(before), record) if before.record == *record => before.known.clone(),
+        let found = match (before, &record) {
+            (Some(before), record) if before.record == *record => before.found.clone(),
             (_, Some(record)) => {
                 let (event_type, record) = (event_type.to_owned(), record.clone());
                 aside(move || prepare(&event_type, &record)).await?
             }
-            (_, None) => catalog::schema_of(event_type).map_or(Known::Unknown, |schema| Known::Known(Some(schema))),
+            (_, None) => catalog::schema_of(event_type).map_or(Found::Unknown, |schema| Found::Known(Some(schema))),
         };
-        let kept = Arc::new(Kept { read_at, record, known });
+        let kept = Arc::new(Kept { read_at, record, found });
         self.kept.insert(key, Arc::clone(&kept));
         Ok(kept)
     }
 }
 
 /// Makes a tenant's own type ready.
-fn prepare(event_type: &str, record: &str) -> Known {
+fn prepare(event_type: &str, record: &str) -> Found {
     let unusable = |problem: String| {
-        Known::Unusable(format!("{problem}: remove `{event_type}` with `types remove`, and add it again"))
+        Found::Unusable(format!("{problem}: remove `{event_type}` with `types remove`, and add it again"))
     };
     let info = match streams::read_event_type(event_type, record) {
         Ok(info) => info,
         Err(error) => return unusable(error.to_string()),
     };
     match info.schema.map(|schema| Schema::parse(&schema)).transpose() {
-        Ok(schema) => Known::Known(schema.map(Arc::new)),
+        Ok(schema) => Found::Known(schema.map(Arc::new)),
         Err(problem) => unusable(format!("its schema cannot be used ({problem})")),
     }
 }

@@ -1,7 +1,7 @@
 //! A JSON Schema (draft 2020-12) that a stranger may have written, and whether data fit it.
 //!
 //! Neither a schema nor data can make a check last: what a schema costs for each byte of data is counted before it is
-//! used ([`weigh`]), the product is bounded, and patterns run on an engine whose time is linear. Nothing is ever fetched.
+//! used, the product is bounded, and patterns run on an engine whose time is linear. Nothing is ever fetched.
 
 mod unique;
 mod weigh;

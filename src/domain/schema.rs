@@ -3,10 +3,11 @@
 //! Neither a schema nor data can make a check last: what a schema costs for each byte of data is counted before it is
 //! used, the product is bounded, and patterns run on an engine whose time is linear. Nothing is ever fetched.
 
+mod pattern;
 mod unique;
 mod weigh;
 
-use jsonschema::{Draft, PatternOptions, Validator, error::ValidationErrorKind};
+use jsonschema::{Draft, Validator};
 use serde_json::Value;
 
 use self::weigh::Weight;
@@ -17,12 +18,9 @@ pub const SCHEMA_BYTES: usize = 64 * 1024;
 const STEPS_AT_MOST: u64 = 64 * 1024 * 1024;
 /// The same, of a check that looks for each failed alternative: each step may leave an error in memory.
 const EXPLAINED_STEPS: u64 = 256 * 1024;
-/// Bytes of a compiled pattern, and of what it remembers while it runs.
-const PATTERN_BYTES: usize = 128 * 1024;
 /// Characters of what is told of a failure, and of where it was.
 const PROBLEM_CHARS: usize = 300;
 const POINTER_CHARS: usize = 200;
-const UNUSABLE_PATTERN: &str = "this pattern cannot be used: it is none, looks around or back, or repeats too much";
 /// The only dialect taken; a schema need not name it.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -60,11 +58,8 @@ impl Schema {
             // Whether text is a pattern is nobody's business here, and costly to find out.
             .with_format("regex", |_: &str| true)
             .with_keyword("uniqueItems", unique::keyword)
-            .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES).dfa_size_limit(PATTERN_BYTES));
-        let validator = options.build(&schema).map_err(|error| match error.kind() {
-            ValidationErrorKind::Format { format } if format == "regex" => told(&error, UNUSABLE_PATTERN),
-            _ => told(&error, &error.to_string()),
-        })?;
+            .with_pattern_options(pattern::engine(pattern::LARGEST_BYTES));
+        let validator = options.build(&schema).map_err(|error| told(&error, &error.to_string()))?;
         Ok(Self { validator, weight })
     }
 

@@ -18,7 +18,8 @@ const KNOWN_FOR: Duration = Duration::from_secs(5);
 /// Types kept, about, and the weight of their schemas: each unit is a kilobyte or so, and at the very worst sixteen.
 const TYPES_KEPT: usize = 1_000;
 const WEIGHT_KEPT: u64 = 16 * 1024;
-/// Steps of a check that is done at once, and bytes to parse: a millisecond or so. A longer one must not hold up others.
+/// Steps of a check that is done at once, and bytes to parse: a millisecond or so, ten at
+/// the worst. A longer one must not hold up others.
 const STEPS_AT_ONCE: u64 = 512 * 1024;
 const BYTES_AT_ONCE: usize = 32 * 1024;
 

@@ -7,12 +7,12 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
+use super::pattern;
+
 /// Steps for each byte of data.
 const STEPS_AT_MOST: u64 = 4_096;
 /// Subschemas inside one another; each is some of the stack.
 const NESTED_AT_MOST: u32 = 64;
-/// A pattern looks at each byte of a text, with all the states that it may be in.
-const PATTERN_STEPS: u64 = 32;
 /// Items are sorted to find equal ones.
 const UNIQUE_STEPS: u64 = 32;
 /// What is evaluated is looked up again on each level.
@@ -51,16 +51,15 @@ pub struct Weight {
 /// It refers to something outside, or to itself, or may cost too much.
 pub fn weigh(schema: &Value) -> Result<Weight, String> {
     check_names(schema, true)?;
-    let mut scale = Scale { root: schema, open: HashSet::new(), known: HashMap::new() };
+    let mut scale = Scale { root: schema, open: HashSet::new(), known: HashMap::new(), prices: HashMap::new() };
     let weight = scale.weigh(schema)?;
     if weight.height > NESTED_AT_MOST {
         return Err(format!("subschemas are nested {} deep; at most {NESTED_AT_MOST} are allowed", weight.height));
     }
     if weight.steps > STEPS_AT_MOST {
         return Err(format!(
-            "too costly: {} steps for each byte of data, and at most {STEPS_AT_MOST} are allowed (a subschema counts as \
-             often as it is referred to, a pattern {PATTERN_STEPS} times)",
-            weight.steps
+            "too costly: more than {STEPS_AT_MOST} steps for each byte of data (a subschema counts as often as it is \
+             referred to, a pattern by its size)"
         ));
     }
     Ok(weight)
@@ -88,6 +87,8 @@ struct Scale<'s> {
     /// The subschemas around the one that is weighed, by where they are in memory.
     open: HashSet<*const Value>,
     known: HashMap<*const Value, Weight>,
+    /// The steps of each pattern.
+    prices: HashMap<&'s str, u64>,
 }
 
 impl<'s> Scale<'s> {
@@ -112,7 +113,7 @@ impl<'s> Scale<'s> {
 
     fn weigh_keywords(&mut self, keywords: &'s Map<String, Value>) -> Result<Weight, String> {
         let mut whole = Weight {
-            steps: own_steps(keywords),
+            steps: own_steps(keywords).saturating_add(self.pattern_steps(keywords)?),
             gathers: keywords.contains_key("anyOf") || keywords.contains_key("oneOf"),
             height: 0,
         };
@@ -127,6 +128,30 @@ impl<'s> Scale<'s> {
             whole.steps = whole.steps.saturating_mul(UNEVALUATED_FACTOR);
         }
         Ok(whole)
+    }
+
+    /// The steps of the patterns of a schema.
+    fn pattern_steps(&mut self, keywords: &'s Map<String, Value>) -> Result<u64, String> {
+        let own = keywords.get("pattern").and_then(Value::as_str);
+        let of_names = keywords.get("patternProperties").and_then(Value::as_object);
+        let patterns = own.into_iter().chain(of_names.into_iter().flat_map(|named| named.keys().map(String::as_str)));
+        patterns.map(|pattern| self.price(pattern)).try_fold(0, |sum: u64, price| Ok(sum.saturating_add(price?)))
+    }
+
+    fn price(&mut self, text: &'s str) -> Result<u64, String> {
+        if let Some(price) = self.prices.get(text) {
+            return Ok(*price);
+        }
+        // So many are too many, whatever they are: it need not be found out.
+        let price = match self.prices.len() as u64 * pattern::LEAST_STEPS {
+            sum if sum > STEPS_AT_MOST => STEPS_AT_MOST,
+            _ => pattern::steps(text).ok_or_else(|| {
+                let shown = super::shown(text, super::POINTER_CHARS);
+                format!("pattern `{shown}` cannot be used: it is none, looks around or back, or repeats too much")
+            })?,
+        };
+        self.prices.insert(text, price);
+        Ok(price)
     }
 
     /// The subschemas that a schema applies.
@@ -164,8 +189,6 @@ impl<'s> Scale<'s> {
 /// The steps of a schema without those it applies.
 fn own_steps(keywords: &Map<String, Value>) -> u64 {
     let of = |(name, value): (&String, &Value)| match (name.as_str(), value) {
-        ("pattern", _) => PATTERN_STEPS,
-        ("patternProperties", Value::Object(named)) => PATTERN_STEPS * named.len() as u64,
         ("uniqueItems", _) => UNIQUE_STEPS,
         ("const" | "dependencies" | "dependentRequired" | "enum" | "required", value) => count(value),
         _ => 0,

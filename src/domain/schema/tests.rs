@@ -99,6 +99,9 @@ fn a_schema_that_could_last_is_refused_at_once() {
     }
     let chain = (0..200).fold(json!({"type": "string"}), |inner, _| json!({"not": inner}));
     assert!(Schema::parse(&chain.to_string()).is_err());
+    let links = (0..1_500).map(|n| (format!("l{n}"), json!({"$ref": format!("#/$defs/l{}", n + 1)})));
+    let links: serde_json::Map<String, Value> = links.chain([("l1500".to_owned(), json!(true))]).collect();
+    assert!(refusal(&json!({"$ref": "#/$defs/l0", "$defs": links})).contains("more than 64 deep"));
     let unevaluated = (0..20).fold(json!({}), |inner, _| json!({"allOf": [inner], "unevaluatedProperties": false}));
     assert!(refusal(&unevaluated).contains("too costly"));
     let patterns: Vec<Value> = (0..2_000).map(|n| json!({"pattern": format!("a{n}.*b")})).collect();

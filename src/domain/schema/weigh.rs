@@ -54,7 +54,7 @@ pub fn weigh(schema: &Value) -> Result<Weight, String> {
     let mut scale = Scale { root: schema, open: HashSet::new(), known: HashMap::new(), prices: HashMap::new() };
     let weight = scale.weigh(schema)?;
     if weight.height > NESTED_AT_MOST {
-        return Err(format!("subschemas are nested {} deep; at most {NESTED_AT_MOST} are allowed", weight.height));
+        return Err(too_deep());
     }
     if weight.steps > STEPS_AT_MOST {
         return Err(format!(
@@ -63,6 +63,10 @@ pub fn weigh(schema: &Value) -> Result<Weight, String> {
         ));
     }
     Ok(weight)
+}
+
+fn too_deep() -> String {
+    format!("subschemas are nested, or refer to one another, more than {NESTED_AT_MOST} deep")
 }
 
 /// With a name of its own a part would give another meaning to the references in it.
@@ -100,6 +104,10 @@ impl<'s> Scale<'s> {
         if !self.open.insert(place) {
             return Err("$ref: a schema that refers to itself is not taken: how long a check lasts could not be known"
                 .to_owned());
+        }
+        // Before the stack is used up; what was weighed at another place adds its height in the end.
+        if self.open.len() > NESTED_AT_MOST as usize {
+            return Err(too_deep());
         }
         let weight = match schema {
             Value::Object(keywords) => self.weigh_keywords(keywords)?,

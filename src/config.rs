@@ -97,6 +97,7 @@ pub struct Api {
     pub rate_limit_per_minute: u32,
     #[serde(deserialize_with = "values::network_list")]
     pub trusted_proxies: Vec<IpNet>,
+    pub strict_types: bool,
 }
 
 /// What may be posted to the ingest addresses of webhooks.

@@ -3,6 +3,8 @@
 //! Events of many publishers at once share calls, one under way a shard: the more there are, the larger the batches, and
 //! the less an fsync costs each.
 
+mod types;
+
 use std::{future::Future, time::Duration};
 
 use tokio::{
@@ -20,6 +22,8 @@ use crate::{
     metrics,
     streams::{APPEND_AT_MOST, APPEND_BYTES, Append, Appended, Error, ShardId, Streams},
 };
+
+pub use types::TypeChecker;
 
 /// Events that wait for a shard's call; above, publishers wait with them.
 const WAITING_AT_MOST: usize = 4 * APPEND_AT_MOST;
@@ -67,11 +71,12 @@ pub struct Publisher {
     streams: Streams,
     lanes: Vec<mpsc::Sender<Waiting>>,
     max_payload_bytes: usize,
+    types: TypeChecker,
 }
 
 impl Publisher {
     /// Starts a lane for each shard. The lanes end once every clone of the publisher is dropped.
-    pub fn start(streams: Streams, max_payload_bytes: usize, tasks: &mut JoinSet<()>) -> Self {
+    pub fn start(streams: Streams, types: TypeChecker, max_payload_bytes: usize, tasks: &mut JoinSet<()>) -> Self {
         let lanes = streams
             .shards()
             .map(|shard| {
@@ -80,7 +85,7 @@ impl Publisher {
                 sender
             })
             .collect();
-        Self { streams, lanes, max_payload_bytes }
+        Self { streams, lanes, max_payload_bytes, types }
     }
 
     /// Appends an event to the log. When the caller goes away meanwhile, it may be appended all the same.
@@ -96,12 +101,14 @@ impl Publisher {
     /// waits for each to be taken, and for the answers later. Waits while too many of other callers wait.
     ///
     /// # Errors
-    /// What is wrong with the event.
+    /// What is wrong with the event, or with Redis where its type has to be looked up.
     pub fn submit(&self, event: NewEvent) -> impl Future<Output = Result<Submitted, PublishError>> + Send + 'static {
         let checked = event.validate(self.max_payload_bytes).and_then(|()| check_json(&event.data));
         let lane = self.lanes[usize::from(self.streams.shard_of(&event.tenant))].clone();
+        let types = self.types.clone();
         async move {
             checked?;
+            types.check(&event).await?;
             let (answer, answered) = oneshot::channel();
             lane.send(Waiting { event, answer }).await.map_err(|_| stopped())?;
             Ok(Submitted(answered))

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     domain::{
+        Invalid,
         attempt::Attempt,
         event::{Event, check_json, check_type},
         id::{AttemptId, DeliveryId, EventId, StreamId},
@@ -20,7 +21,6 @@ use crate::{
 
 /// The type of what is sent where nothing else is asked for.
 pub const PING: &str = "ping";
-const PING_DATA: &str = r#"{"message":"This is a test from Posthaste. Nothing has happened."}"#;
 
 /// The sequence numbers of test events begin here: no event of a log comes near, so that their ids name no other.
 const FIRST_SEQUENCE: u64 = 1 << 31;
@@ -42,8 +42,8 @@ impl TestSender {
         Self { streams, manager, post }
     }
 
-    /// Sends an event of `event_type` to a webhook of `tenant`, with `data` or those of a ping, and waits for what comes
-    /// of it. The attempt has no id where it could not be kept.
+    /// Sends an event of `event_type` to a webhook of `tenant`, with `data` or the sample of its type, and waits for what
+    /// comes of it. The attempt has no id where it could not be kept.
     ///
     /// # Errors
     /// [`ManageError::NotFound`], also for another tenant's webhook, and [`ManageError::Invalid`] for a type or data that
@@ -56,7 +56,10 @@ impl TestSender {
         data: Option<Bytes>,
     ) -> Result<(Option<AttemptId>, Attempt), ManageError> {
         check_type("type", event_type)?;
-        let data = data.unwrap_or(Bytes::from_static(PING_DATA.as_bytes()));
+        let data = match data {
+            Some(data) => data,
+            None => self.sample(tenant, event_type).await?,
+        };
         check_json(&data)?;
         let mut subscription = self.manager.webhook(tenant, webhook).await?.subscription;
         subscription.timeout_seconds = subscription.timeout_seconds.min(LONGEST_SECONDS);
@@ -65,6 +68,12 @@ impl TestSender {
         let delivery = DeliveryId { event: event.id.at, subscription: target.subscription.id, copy: 0 };
         let attempt = Attempt { is_test: true, ..target.attempt(&self.post, &event, delivery, 1).await };
         Ok((self.keep(&attempt).await, attempt))
+    }
+
+    async fn sample(&self, tenant: &str, event_type: &str) -> Result<Bytes, ManageError> {
+        let known = self.manager.event_type(tenant, event_type).await?;
+        let sample = known.map(|info| info.sample.into());
+        sample.ok_or_else(|| Invalid::new("data", "is required: there is no sample of this type").into())
     }
 
     async fn keep(&self, attempt: &Attempt) -> Option<AttemptId> {

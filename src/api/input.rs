@@ -15,7 +15,7 @@ use utoipa::{
 use super::json::RetryJson;
 use crate::{
     domain::{Invalid, event::NewEvent, time::parse_rfc3339},
-    manage::{NewWebhook, RetryInput, Seed, WebhookChange},
+    manage::{NewEventType, NewWebhook, RetryInput, Seed, WebhookChange},
 };
 
 /// Body of `POST /api/v1/events`, and of each item of a batch.
@@ -331,6 +331,40 @@ pub(super) struct TestBody {
     #[serde(default)]
     #[schema(value_type = Option<serde_json::Value>)]
     pub data: Option<Box<RawValue>>,
+}
+
+/// Body of `POST /api/v1/event-types`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewEventType)]
+pub(super) struct NewEventTypeBody {
+    #[serde(rename = "type")]
+    #[schema(value_type = String, required = true, example = "order.paid", max_length = 128)]
+    event_type: Option<String>,
+    /// What it is listed under.
+    #[schema(example = "order")]
+    category: Option<String>,
+    #[schema(example = "An order was paid.", max_length = 500)]
+    description: Option<String>,
+    /// The data of an event of this type; `{}` where it is absent.
+    #[schema(value_type = Option<serde_json::Value>)]
+    sample: Option<Box<RawValue>>,
+    /// A JSON Schema (2020-12) for the data; any data fit where it is absent.
+    #[schema(value_type = Option<serde_json::Value>)]
+    schema: Option<Box<RawValue>>,
+}
+
+impl NewEventTypeBody {
+    pub fn into_new(self) -> Result<NewEventType, Invalid> {
+        let text = |raw: Box<RawValue>| String::from(Box::<str>::from(raw));
+        Ok(NewEventType {
+            event_type: self.event_type.ok_or_else(|| Invalid::new("type", "is required"))?,
+            category: self.category.unwrap_or_else(|| "custom".to_owned()),
+            description: self.description.unwrap_or_default(),
+            sample: self.sample.map_or_else(|| "{}".to_owned(), text),
+            schema: self.schema.map(text),
+        })
+    }
 }
 
 /// Body of `POST /api/v1/tenants`.

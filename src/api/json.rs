@@ -1,6 +1,7 @@
 //! What the API answers, as JSON; the command line's `--json` prints the same. The names are those of contract §3.
 
 mod deliveries;
+mod event_types;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub use deliveries::{DeliveryDetailJson, DeliverySummaryJson, StatusJson};
+pub use event_types::EventTypeJson;
 
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]

@@ -5,6 +5,7 @@ mod auth;
 mod dead_letters;
 mod deliveries;
 mod error;
+mod event_types;
 mod events;
 mod extract;
 mod guard;

@@ -145,6 +145,26 @@ impl PageParams {
     }
 }
 
+/// The first `limit` of those behind the page before, and the last of them where there are more.
+pub(super) fn page_of<T: Clone>(all: Vec<T>, limit: usize, is_behind: impl Fn(&T) -> bool) -> (Vec<T>, Option<T>) {
+    let mut found: Vec<T> = all.into_iter().filter(is_behind).take(limit + 1).collect();
+    let is_more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().filter(|_| is_more).cloned();
+    (found, last)
+}
+
+/// Which event type is meant.
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct EventTypeParams {
+    /// The type.
+    #[serde(rename = "type")]
+    #[param(required = true)]
+    pub event_type: Option<String>,
+}
+
 /// Which dead letters are asked for.
 #[derive(Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

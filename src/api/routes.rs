@@ -9,7 +9,9 @@ use utoipa::openapi::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Api, attempts, auth, dead_letters, deliveries, events, ingest, openapi, replays, tenants, webhooks};
+use super::{
+    Api, attempts, auth, dead_letters, deliveries, event_types, events, ingest, openapi, replays, tenants, webhooks,
+};
 use crate::domain::access::Access;
 
 /// All routes, to describe them.
@@ -45,6 +47,7 @@ fn group(access: Access) -> OpenApiRouter<Api> {
             .routes(routes!(events::list))
             .routes(routes!(events::show))
             .routes(routes!(events::deliveries))
+            .routes(routes!(event_types::list))
             .routes(routes!(webhooks::list))
             .routes(routes!(webhooks::show))
             .routes(routes!(attempts::list))
@@ -56,6 +59,8 @@ fn group(access: Access) -> OpenApiRouter<Api> {
             .routes(routes!(dead_letters::list))
             .routes(routes!(dead_letters::show)),
         Access::Write => router
+            .routes(routes!(event_types::create, event_types::delete_by_query))
+            .routes(routes!(event_types::delete))
             .routes(routes!(webhooks::create))
             .routes(routes!(webhooks::update, webhooks::delete))
             .routes(routes!(webhooks::pause))

@@ -10,7 +10,7 @@ use super::{
     extract::{Id, Json, NewId},
     input::{NewKeyBody, NewTenantBody},
     json::{KeyJson, Page, TenantJson},
-    params::{PageParams, Params},
+    params::{PageParams, Params, page_of},
 };
 use crate::{
     domain::{Invalid, access::KeyRole, id::KeyId},
@@ -111,13 +111,4 @@ pub(super) async fn list_keys(
 pub(super) async fn revoke_key(State(api): State<Api>, Id(id): Id) -> Result<StatusCode, Problem> {
     api.manager.revoke_key(&id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// The first `limit` of those behind the page before, and the last of them where there are more.
-fn page_of<T: Clone>(all: Vec<T>, limit: usize, is_behind: impl Fn(&T) -> bool) -> (Vec<T>, Option<T>) {
-    let mut found: Vec<T> = all.into_iter().filter(is_behind).take(limit + 1).collect();
-    let is_more = found.len() > limit;
-    found.truncate(limit);
-    let last = found.last().filter(|_| is_more).cloned();
-    (found, last)
 }

@@ -1,11 +1,14 @@
 //! What the commands share: the configuration, where to print, and an open Redis.
 
+use tokio::task::JoinSet;
+
 use super::{Global, output::Output};
 use crate::{
     config::{self, Config},
     connect,
     logging::{self, Program},
     manage::Manager,
+    publish::{Publisher, TypeChecker},
     send::post::Post,
     streams::Streams,
 };
@@ -49,6 +52,12 @@ impl Context {
     /// A setting of what may be posted to is refused.
     pub fn post(&self) -> anyhow::Result<Post> {
         Ok(Post::of(&self.config, true)?)
+    }
+
+    /// To publish to an open Redis, as long as `lanes` are there.
+    pub fn publisher(&self, streams: Streams, lanes: &mut JoinSet<()>) -> Publisher {
+        let types = TypeChecker::new(&streams, self.config.api.strict_types);
+        Publisher::start(streams, types, self.config.delivery.max_payload_bytes, lanes)
     }
 
     /// To manage what is in an open Redis.

@@ -8,6 +8,7 @@ mod context;
 mod dead_letter;
 mod demo;
 mod errors;
+mod json_input;
 mod key;
 mod lines;
 mod logs;
@@ -18,6 +19,7 @@ mod replay;
 mod role;
 mod status;
 mod tenant;
+mod types;
 mod values;
 mod webhook;
 mod webhook_fields;
@@ -127,6 +129,9 @@ enum Command {
     /// Manage API keys: who may use the HTTP API
     #[command(subcommand)]
     Key(key::KeyCommand),
+    /// Look at the types of events, and manage a tenant's own
+    #[command(subcommand)]
+    Types(types::TypesCommand),
     /// Look at dead letters, send them once more, or throw them away
     #[command(subcommand, visible_alias = "dead-letter")]
     Deadletter(dead_letter::DeadLetterCommand),
@@ -161,6 +166,7 @@ impl Command {
             | Self::Webhook(_)
             | Self::Tenant(_)
             | Self::Key(_)
+            | Self::Types(_)
             | Self::Deadletter(_)
             | Self::Replay(_)
             | Self::Status(_)
@@ -183,6 +189,7 @@ impl Command {
             Self::Webhook(command) => webhook::run(&context, command).await,
             Self::Tenant(command) => tenant::run(&context, command).await,
             Self::Key(command) => key::run(&context, command).await,
+            Self::Types(command) => types::run(&context, command).await,
             Self::Deadletter(command) => dead_letter::run(&context, command).await,
             Self::Replay(args) => replay::run(&context, args).await,
             Self::Status(args) => status::run(&context, args).await,

@@ -58,7 +58,7 @@ pub async fn run(context: &Context, file: &Path, tenant: &str) -> anyhow::Result
     let streams = context.streams().await?;
     let manager = context.manager_of(&streams);
     let mut lanes = JoinSet::new();
-    let publisher = Publisher::start(streams, max_payload_bytes, &mut lanes);
+    let publisher = context.publisher(streams, &mut lanes);
     let mut report = Report { out: context.out, bar: progress(size), published: 0, repeated: 0, refused: 0 };
     let outcome = pump(lines, tenant, &manager, &publisher, &mut report).await;
     report.bar.finish_and_clear();

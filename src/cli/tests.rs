@@ -56,6 +56,10 @@ fn what_can_be_meant_is_taken_and_what_cannot_is_wrong_usage() {
     check("tenant limit acme", Err(ErrorKind::MissingRequiredArgument));
     check("tenant limit acme --max-stored-mb none", Ok(()));
     check("tenant list", Ok(()));
+    check("types list --tenant acme --json", Ok(()));
+    check("types add order.paid --category order --description Paid --sample {} --schema @f --tenant acme", Ok(()));
+    check("types add order.paid --category order", Err(ErrorKind::MissingRequiredArgument));
+    check("types remove order.paid", Ok(()));
     check("check", Ok(()));
     check("demo", Ok(()));
     check("bench --scenario latency --seconds 5 --durability everysec --runs 1 --json", Ok(()));

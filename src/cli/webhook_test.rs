@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::{TenantArg, context::Context, publish::read_data};
+use super::{TenantArg, context::Context, json_input};
 use crate::{
     api::json::TestResultJson,
     test_send::{PING, TestSender},
@@ -29,7 +29,7 @@ pub struct TestArgs {
     /// Type of the event that is sent
     #[arg(long = "type", value_name = "TYPE", default_value = PING)]
     event_type: String,
-    /// Its data: JSON, @FILE, or - for standard input [default: those of a ping]
+    /// Its data: JSON, @FILE, or - for standard input [default: the sample of its type]
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
     #[command(flatten)]
@@ -37,7 +37,9 @@ pub struct TestArgs {
 }
 
 pub async fn run(context: &Context, TestArgs { id, event_type, data, tenant }: TestArgs) -> anyhow::Result<()> {
-    let data = data.map(|data| read_data(data, context.config.delivery.max_payload_bytes)).transpose()?;
+    let max_bytes = context.config.delivery.max_payload_bytes;
+    let data =
+        data.map(|data| json_input::read("--data", data, max_bytes, "delivery.max_payload_bytes")).transpose()?;
     let post = context.post()?;
     let streams = context.streams().await?;
     let sender = TestSender::new(streams.clone(), context.manager_of(&streams), post);

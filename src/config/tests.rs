@@ -25,6 +25,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.delivery.rate_limit_per_minute, None);
     assert_eq!(config.targets.allow_cidrs, None);
     assert_eq!(config.retention.events_max_bytes, None);
+    assert!(!config.api.strict_types);
     assert!(config.api.auto_create_tenants && config.targets.require_https && config.secrets.keys.is_empty());
     assert_eq!(config.default_retry(), &config.retry_presets["fast"]);
     let presets = PRESETS.map(|name| (name.to_owned(), Retry::preset(name).unwrap()));

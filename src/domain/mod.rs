@@ -5,6 +5,7 @@
 pub mod access;
 pub mod address;
 pub mod attempt;
+pub mod catalog;
 pub mod curl;
 pub mod delivery;
 pub mod event;
@@ -13,6 +14,7 @@ pub mod id;
 pub mod ingest;
 pub mod outcome;
 pub mod retry;
+pub mod schema;
 pub mod signature;
 pub mod subscription;
 pub mod time;

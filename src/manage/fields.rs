@@ -19,12 +19,17 @@ const RATE_LIMIT_PER_MINUTE: RangeInclusive<u32> = 1..=60_000;
 
 /// A name: 200 characters at most, none of which moves a terminal's cursor.
 pub(super) fn check_name(name: &str) -> Result<(), Invalid> {
-    let length = name.chars().count();
-    if length > NAME_CHARS {
-        return Err(Invalid::new("name", format!("at most {NAME_CHARS} characters are allowed, not {length}")));
+    check_text("name", name, NAME_CHARS)
+}
+
+/// Text on one line: so many characters at most, none of which moves a terminal's cursor.
+pub(super) fn check_text(field: &'static str, text: &str, most: usize) -> Result<(), Invalid> {
+    let length = text.chars().count();
+    if length > most {
+        return Err(Invalid::new(field, format!("at most {most} characters are allowed, not {length}")));
     }
-    if name.contains(char::is_control) {
-        return Err(Invalid::new("name", "control characters are not allowed"));
+    if text.contains(char::is_control) {
+        return Err(Invalid::new(field, "control characters are not allowed"));
     }
     Ok(())
 }

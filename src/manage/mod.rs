@@ -5,6 +5,7 @@
 mod activity;
 mod dead_letters;
 mod deliveries;
+mod event_types;
 mod events;
 mod fields;
 mod filter;
@@ -26,6 +27,7 @@ use std::{
 pub use activity::{DeliveryCursor, DeliveryPage, DeliverySummary};
 pub use dead_letters::{DeadItem, DeadLetterPage};
 pub use deliveries::{DeliveryView, StatusView};
+pub use event_types::NewEventType;
 pub use events::{EventFilter, EventPage};
 pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
 pub use replays::NewReplay;

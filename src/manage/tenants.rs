@@ -98,8 +98,8 @@ impl Manager {
         Ok(self.streams.tenants().await?)
     }
 
-    /// Forgets a tenant that has no webhooks any more, and takes its keys back. Its events and attempts stay until they have
-    /// aged.
+    /// Forgets a tenant that has no webhooks any more, takes its keys back, and forgets its own types of events. Its events
+    /// and attempts stay until they have aged.
     ///
     /// # Errors
     /// [`ManageError::Conflict`] while it has webhooks, [`ManageError::NotFound`].
@@ -112,6 +112,7 @@ impl Manager {
         for key in self.keys(Some(id)).await? {
             self.streams.delete_key(key.id).await?;
         }
+        self.streams.remove_event_types(id).await?;
         let was_there = self.streams.delete_tenant(id).await?;
         self.known().remove(id);
         if was_there { Ok(()) } else { Err(ManageError::NotFound("tenant")) }

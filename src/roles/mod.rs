@@ -18,7 +18,7 @@ use crate::{
     janitor,
     manage::Manager,
     metrics,
-    publish::Publisher,
+    publish::{Publisher, TypeChecker},
     redis_server::EmbeddedRedis,
     replay,
     send::{self, post::Post},
@@ -188,7 +188,7 @@ impl Process<'_> {
         if self.role.is(Role::Sources) {
             let (streams, name, shutdown) = (self.streams.clone(), self.name.clone(), self.shutdown.clone());
             let max = self.config.delivery.max_payload_bytes;
-            tasks.spawn(done(sources::run(streams, self.manager(), name, max, shutdown)));
+            tasks.spawn(done(sources::run(streams, self.manager(), self.types(), name, max, shutdown)));
         }
         if self.role.is(Role::Sender) {
             self.start_sender(&mut tasks)?;
@@ -251,7 +251,7 @@ impl Process<'_> {
     ) -> anyhow::Result<()> {
         let max_payload_bytes = self.config.delivery.max_payload_bytes;
         let manager = self.manager();
-        let publisher = Publisher::start(self.streams.clone(), max_payload_bytes, lanes);
+        let publisher = Publisher::start(self.streams.clone(), self.types(), max_payload_bytes, lanes);
         let figures = self.figures.clone();
         let settings = api::Settings {
             max_payload_bytes,
@@ -274,6 +274,10 @@ impl Process<'_> {
     /// Whether webhooks may point to this machine only because nobody else seems to reach it.
     fn trusts_locality(&self) -> bool {
         self.role == Role::Serve && self.config.is_local() && self.config.targets.allow_cidrs.is_none()
+    }
+
+    fn types(&self) -> TypeChecker {
+        TypeChecker::new(&self.streams, self.config.api.strict_types)
     }
 
     /// What a person who starts it at a terminal needs next; on standard output, apart from the log.

@@ -15,6 +15,7 @@ use crate::{
     domain::id::StreamId,
     manage::{ManageError, Manager},
     metrics,
+    publish::{PublishError, TypeChecker},
     shutdown::Shutdown,
     streams::{
         APPEND_AT_MOST, APPEND_BYTES, Append, Appended, Error, FrontDoor, FrontDoorEntry, Homeless, Result, Seat,
@@ -30,10 +31,17 @@ const PENDING_EVERY: Duration = Duration::from_secs(5);
 const LEAD_EVERY: Duration = Duration::from_secs(1);
 
 /// Moves what arrives at the front door until it is told to stop.
-pub async fn run(streams: Streams, manager: Manager, process: String, max_payload_bytes: usize, shutdown: Shutdown) {
+pub async fn run(
+    streams: Streams,
+    manager: Manager,
+    types: TypeChecker,
+    process: String,
+    max_payload_bytes: usize,
+    shutdown: Shutdown,
+) {
     let worker = format!("sources:{process}");
     let mut backoff = Backoff::new("moving events from the front door");
-    let mut mover = Mover { streams: streams.clone(), manager, max_payload_bytes, gone: HashMap::new() };
+    let mut mover = Mover { streams: streams.clone(), manager, types, max_payload_bytes, gone: HashMap::new() };
     let work = async {
         loop {
             let turn = async {
@@ -83,6 +91,7 @@ async fn lead(streams: &Streams, worker: &str, mover: &mut Mover) -> Result<()> 
 struct Mover {
     streams: Streams,
     manager: Manager,
+    types: TypeChecker,
     max_payload_bytes: usize,
     /// Ids of each shard that are gone from the front door, which it need not remember any more.
     gone: HashMap<ShardId, Vec<StreamId>>,
@@ -181,7 +190,17 @@ impl Mover {
             Err(ManageError::Redis(error)) => return Err(error),
             Err(refused) => return Ok(homeless(source_id, fields, refused.to_string())),
         }
-        let append = match read {
+        let checked = match read {
+            Ok(event) => match self.types.check(&event).await {
+                Ok(()) => Ok(event),
+                Err(PublishError::Redis(error)) => return Err(error),
+                Err(refused @ (PublishError::Invalid(_) | PublishError::Conflict | PublishError::TenantFull)) => {
+                    Err(refused.to_string())
+                }
+            },
+            Err(reason) => Err(reason),
+        };
+        let append = match checked {
             Ok(event) => Append::Event { event, source_id: Some(source_id) },
             Err(reason) => {
                 warn_of(source_id, &reason);

@@ -64,6 +64,7 @@ pub const ALL: &[Pattern] = &[
     of("P:asleep", "string"),
     of("P:owed", "hash"),
     of("P:lim", "hash"),
+    of("P:types:<tenant>", "hash"),
 ];
 
 /// The keys of one installation: all start with its prefix.

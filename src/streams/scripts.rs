@@ -59,6 +59,7 @@ scripts! {
     SET_TENANT = "set_tenant";
     LIMIT_TENANT = "limit_tenant";
     LOG_TEST = "log_test";
+    ADD_TYPE = "add_type";
 }
 
 /// The first line says what the server may do with the script, so it stays the first; the shared part comes below it.
@@ -77,7 +78,8 @@ mod tests {
     fn each_script_says_first_whether_it_runs_when_memory_is_short() {
         for script in all() {
             let head = script.text.lines().next();
-            let adds = ["publish", "expand", "subscribe", "redrive", "replay", "resend"].contains(&script.name);
+            let adds =
+                ["publish", "expand", "subscribe", "redrive", "replay", "resend", "add_type"].contains(&script.name);
             assert_eq!(head, Some(if adds { "#!lua" } else { "#!lua flags=allow-oom" }), "{}", script.name);
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     connect,
     manage::Manager,
     metrics,
-    publish::Publisher,
+    publish::{Publisher, TypeChecker},
     roles::{self, Options, Role},
     shutdown::Shutdown,
 };
@@ -54,7 +54,7 @@ async fn show(out: &mut impl Write, redis: &PrivateRedis, shutdown: &Shutdown) -
     let mut lanes = JoinSet::new();
     let stage = Stage {
         manager: Manager::new(streams.clone(), &config, config.address_rules(false)),
-        publisher: Publisher::start(streams, config.delivery.max_payload_bytes, &mut lanes),
+        publisher: Publisher::start(streams, TypeChecker::off(), config.delivery.max_payload_bytes, &mut lanes),
         receiver: Receiver::start().await?,
         redis_url: redis.url().to_owned(),
     };

@@ -563,3 +563,46 @@ async fn a_test_send_shows_what_the_endpoint_did_and_ends_with_1_when_it_did_not
     program.run(&["webhook", "test", id, "--data", "{"]).await.refused(1, "--data: not JSON");
     program.run(&["webhook", "test", "wh_1"]).await.refused(1, "there is no such webhook");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_adds_types_of_its_own_and_with_strict_types_only_what_fits_is_published() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis).with("POSTHASTE_API__STRICT_TYPES", "true");
+    let schema = program.path().join("order.json");
+    fs::write(&schema, r#"{"type": "object", "required": ["id"]}"#).unwrap();
+    let schema = format!("@{}", schema.display());
+    let add = ["types", "add", "order.paid", "--category", "order", "--description", "An order was paid.", "--json"];
+    let with = |more: &[&str]| [&add[..], more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let run = async |words: Vec<String>| program.run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    run(with(&["--schema", &schema])).await.refused(1, "--sample: does not fit the schema: \"id\"");
+    run(with(&["--schema", "{\"$ref\": \"https://example.com\"}"])).await.refused(1, "--schema: $ref");
+    let added = run(with(&["--schema", &schema, "--sample", "{\"id\": 17, \"a\": 1}"])).await.json();
+    let expected = json!({
+        "type": "order.paid", "category": "order", "description": "An order was paid.",
+        "sample": { "id": 17, "a": 1 }, "schema": { "type": "object", "required": ["id"] },
+    });
+    assert_eq!(added, expected);
+    run(with(&[])).await.refused(1, "there is such a type of events already");
+    program.run(&["types", "add", "a b", "--category", "x", "--description", "x"]).await.refused(1, "TYPE: ");
+    program.run(&["types", "add", "posthaste.x", "--category", "x", "--description", "x"]).await.refused(1, "TYPE: ");
+
+    let listed = program.run(&["types", "list", "--json"]).await.json();
+    assert!(listed["data"].as_array().unwrap().contains(&expected) && listed["next_cursor"].is_null());
+    let table = program.run(&["types", "list", "--tenant", "acme"]).await.done();
+    assert!(table.contains("message.created ") && !table.contains("order.paid"), "{table}");
+
+    program.run(&["publish", "order.paid", "--data", "{\"id\": 1}"]).await.done();
+    program.run(&["publish", "order.paid"]).await.refused(1, "data: \"id\" is a required property");
+    program.run(&["publish", "order.paid", "--tenant", "acme"]).await.refused(1, "type: `order.paid` is not known");
+    let lines = "{\"type\":\"order.paid\",\"data\":{\"id\":1}}\n{\"type\":\"order.paid\",\"data\":1}\n";
+    let ended = program.run_with_input(&["publish", "--file", "-"], lines).await;
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), "1 event published\n"), "{ended:?}");
+    assert!(ended.stderr.starts_with("line 2: data: "), "{ended:?}");
+
+    program.run(&["types", "remove", "message.created"]).await.refused(1, "there is no such type among");
+    program.run(&["types", "remove", "order.paid"]).await.done();
+    program
+        .run(&["publish", "order.paid", "--data", "{\"id\": 1}"])
+        .await
+        .refused(1, "type: `order.paid` is not known");
+}

@@ -9,6 +9,7 @@ mod crash;
 mod deliver;
 mod demo;
 mod embedded;
+mod event_types;
 mod faults;
 mod front_door;
 mod invariants;

@@ -17,7 +17,7 @@ use posthaste::{
         DeadItem, DeadLetterFilter, DeadLetterId, ManageError, Manager, NewReplay, NewWebhook, RetryInput,
         WebhookChange,
     },
-    publish::Publisher,
+    publish::{Publisher, TypeChecker},
     secrets::Sealer,
     shutdown::Shutdown,
     streams::{Ending, Error, Limits, Settled, ShardId, Streams, TenantLimits, Versioned},
@@ -52,7 +52,7 @@ impl Engine {
         let config = Config::load(None, env, None).unwrap();
         let manager = Manager::new(streams.clone(), &config, AddressRules::default());
         let (mut tasks, shutdown) = (JoinSet::new(), Shutdown::new());
-        let publisher = Publisher::start(streams.clone(), 1_000, &mut tasks);
+        let publisher = Publisher::start(streams.clone(), TypeChecker::off(), 1_000, &mut tasks);
         let (led, leads) = watch::channel(Arc::<[ShardId]>::from(streams.shards().collect::<Vec<_>>()));
         let (dispatched, stop) = (streams.clone(), shutdown.clone());
         tasks.spawn(async move {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     connect,
     manage::{Manager, NewWebhook},
-    publish::Publisher,
+    publish::{Publisher, TypeChecker},
     shutdown::Shutdown,
     tools::private_redis::PrivateRedis,
 };
@@ -92,7 +92,7 @@ impl Stage {
             create_webhook(&manager, &receiver, endpoint, endpoints).await?;
         }
         let mut lanes = JoinSet::new();
-        let publisher = Publisher::start(streams, config.delivery.max_payload_bytes, &mut lanes);
+        let publisher = Publisher::start(streams, TypeChecker::off(), config.delivery.max_payload_bytes, &mut lanes);
         let stage = Self {
             redis_version,
             receiver,

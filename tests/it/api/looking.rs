@@ -99,6 +99,8 @@ async fn a_test_is_sent_at_once_and_says_what_the_endpoint_did() {
     );
     assert!(good["timings_ms"]["first_byte"].is_number() && good["response_time_ms"].is_number());
     let bad = service.post(&path, json!({ "type": "order.paid", "data": { "n": 1 } })).await.expect(200);
+    let refused = service.post(&path, json!({ "type": "order.paid" })).await;
+    assert_eq!(refused.problem(422, "invalid").as_deref(), Some("data"));
     assert_eq!((&bad["is_success"], &bad["response_status"]), (&json!(false), &json!(503)));
     let sent = receiver.received("/hook");
     assert_eq!(sent[0].header("x-webhook-event"), Some("ping"));
@@ -123,5 +125,38 @@ async fn a_tenants_own_limits_hold() {
         refused += u32::from(answer.status == 429);
     }
     assert!(refused > 0);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn the_catalogue_has_samples_and_a_tenant_adds_types_of_its_own() {
+    let service = Service::alone().await;
+    let catalogue = service.get("/api/v1/webhooks/events?limit=250").await.expect(200);
+    let known = catalogue["data"].as_array().unwrap().clone();
+    let created = known.iter().find(|info| info["type"] == "message.created").expect("message.created");
+    assert!(created["sample"].is_object() && created["schema"].is_object() && created["category"].is_string());
+    let own = json!({
+        "type": "order.paid", "category": "order", "description": "An order was paid.", "sample": { "id": 1 },
+        "schema": { "type": "object", "required": ["id"] },
+    });
+    assert_eq!(service.post("/api/v1/event-types", own.clone()).await.expect(201), own);
+    service.list("/api/v1/webhooks/events?limit=250", known.len() + 1).await;
+    let of_other = service.request("GET", "/api/v1/webhooks/events?limit=250&tenant=other");
+    let of_other = service.send(of_other.header("authorization", "Bearer test-key"), Body::empty()).await.expect(200);
+    assert_eq!(of_other["data"].as_array().unwrap().len(), known.len());
+    let misfit = json!({ "type": "x", "description": "x", "sample": 1, "schema": { "type": "object" } });
+    assert_eq!(service.post("/api/v1/event-types", misfit).await.problem(422, "invalid").as_deref(), Some("sample"));
+    service
+        .post("/api/v1/event-types", json!({ "type": "ping", "description": "x" }))
+        .await
+        .problem(409, "already_exists");
+    let page = service.get("/api/v1/webhooks/events?limit=1").await.expect(200);
+    let next = format!("/api/v1/webhooks/events?limit=1&cursor={}", text(&page["next_cursor"]));
+    assert_ne!(service.get(&next).await.expect(200)["data"], page["data"]);
+
+    let delete = async |path: &str| service.send(service.keyed("DELETE", path), Body::empty()).await;
+    delete("/api/v1/event-types/order.paid").await.expect(204);
+    delete("/api/v1/event-types?type=order.paid").await.problem(404, "not_found");
+    assert_eq!(delete("/api/v1/event-types").await.problem(422, "invalid").as_deref(), Some("type"));
     service.stop().await;
 }

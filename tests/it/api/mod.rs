@@ -584,3 +584,23 @@ async fn a_stop_answers_what_is_under_way_and_closes_what_is_idle() {
     assert!(TcpStream::connect(service.address).await.is_err());
     service.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strict_types_refuse_what_is_unknown_or_does_not_fit() {
+    let redis = TestRedis::start().await;
+    let engine = Engine::idle(&redis, &[("POSTHASTE_API__STRICT_TYPES", "true")]).await;
+    let service = Service::before(redis, engine).await;
+    let event = |event_type: &str, data: Value| json!({ "type": event_type, "data": data });
+    let good = event("message.created", json!({ "text": "hello" }));
+    service.post("/api/v1/events", good.clone()).await.expect(202);
+    let unknown = service.post("/api/v1/events", event("mesage.created", json!({}))).await;
+    assert_eq!(unknown.problem(422, "invalid").as_deref(), Some("type"));
+    let misfit = service.post("/api/v1/events", event("message.created", json!({ "text": 7 }))).await;
+    assert!(misfit.json()["detail"].as_str().unwrap().starts_with("data: at /text: "), "{misfit:?}");
+    assert_eq!(misfit.problem(422, "invalid").as_deref(), Some("data"));
+    let batch = json!([good, event("message.created", json!({}))]);
+    let results = service.post("/api/v1/events/batch", batch).await.expect(202);
+    assert!(results["data"][0]["id"].is_string(), "{results}");
+    assert_eq!(results["data"][1]["error"]["field"], "data");
+    service.stop().await;
+}

@@ -13,6 +13,7 @@ async fn things(service: &Service, receiver: &Receiver) -> BTreeMap<&'static str
     let replay =
         service.post(&format!("/api/v1/webhooks/{webhook}/replay"), json!({ "from": "1h", "type": "none" })).await;
     // The id of a dead letter is that of its delivery.
+    service.post("/api/v1/event-types", json!({ "type": "order.paid", "description": "Paid." })).await.expect(201);
     let key = service.post("/api/v1/keys", json!({ "role": "read", "tenant": "acme" })).await.expect(201);
     BTreeMap::from([
         ("attempt_id", text(&service.list(&format!("/api/v1/webhooks/{webhook}/logs"), 2).await[0]["id"])),
@@ -24,6 +25,7 @@ async fn things(service: &Service, receiver: &Receiver) -> BTreeMap<&'static str
         ("replay_id", text(&replay.expect(202)["id"])),
         ("key_id", text(&key["id"])),
         ("tenant_id", "acme".to_owned()),
+        ("event_type", "order.paid".to_owned()),
     ])
 }
 

@@ -12,7 +12,7 @@ use posthaste::{
         retry::{Retry, RetryPolicy},
         subscription::{Ordering, PayloadFormat, Secrets, Subscription},
     },
-    publish::{Published, Publisher},
+    publish::{Published, Publisher, TypeChecker},
     roles::{self, Options, Role},
     shutdown::Shutdown,
     streams::{Streams, Versioned},
@@ -64,7 +64,8 @@ impl Engine {
         let config = Config::load(None, env.collect::<BTreeMap<_, _>>(), Some(&redis.url())).expect("settings");
         let streams = connect::open(&config).await.expect("an open Redis");
         let mut lanes = JoinSet::new();
-        let publisher = Publisher::start(streams.clone(), config.delivery.max_payload_bytes, &mut lanes);
+        let types = TypeChecker::new(&streams, config.api.strict_types);
+        let publisher = Publisher::start(streams.clone(), types, config.delivery.max_payload_bytes, &mut lanes);
         Self { streams, publisher, config, running: Vec::new(), _lanes: lanes }
     }
 

@@ -212,7 +212,7 @@ impl Webhook {
             events: subscription.events.iter().map(ToString::to_string).collect(),
             filter: (),
             status: state.status.name(),
-            disabled_reason: state.disabled_reason.clone(),
+            disabled_reason: state.disabled_reason.map(|reason| reason.to_string()),
             is_active: state.status == Status::Active,
             retry_count: subscription.retry.count,
             retry: RetryJson::of(&subscription.retry.policy),

@@ -11,6 +11,7 @@ pub mod id;
 pub mod outcome;
 pub mod retry;
 pub mod signature;
+pub mod statistics;
 pub mod subscription;
 pub mod time;
 

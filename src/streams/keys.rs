@@ -59,6 +59,8 @@ pub const ALL: &[Pattern] = &[
     of("P:jobs", "set"),
     of("P:lead", "string"),
     of("P:asleep", "string"),
+    of("P:st:<sub>:<hour>", "hash"),
+    of("P:own:<tenant>", "set"),
 ];
 
 /// The keys of one installation: all start with its prefix.

@@ -17,6 +17,7 @@ mod leadership;
 mod raw;
 pub mod scripts;
 mod server;
+mod statistics;
 mod subscriptions;
 mod upkeep;
 
@@ -55,6 +56,8 @@ pub struct Limits {
     pub max_backlog: u64,
     /// Dead letters kept of one subscription.
     pub max_dead: u64,
+    /// How long a subscription may fail until it is disabled.
+    pub disable_after: Duration,
 }
 
 /// A handle on Redis; cheap to clone.

@@ -2,8 +2,10 @@
 
 mod dead_letters;
 mod expanding;
+mod health;
 mod leasing;
 mod memory;
+mod own_events;
 mod publishing;
 mod settling;
 mod upkeep;

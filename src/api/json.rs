@@ -1,5 +1,7 @@
 //! What the API answers, as JSON; the command line's `--json` prints the same. The names are those of contract §3.
 
+mod stats;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,8 @@ use crate::{
     manage::DeadItem,
     streams::{BadEntry, DeadLetter, Tenant, Versioned},
 };
+
+pub use stats::{HourJson, WebhookStatsJson};
 
 /// A page of a list.
 #[derive(Debug, Serialize)]

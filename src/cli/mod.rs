@@ -15,6 +15,7 @@ mod publish;
 mod publish_many;
 mod replay;
 mod role;
+mod stats;
 mod status;
 mod tenant;
 mod values;

@@ -39,6 +39,8 @@ fn what_can_be_meant_is_taken_and_what_cannot_is_wrong_usage() {
     check("webhook pause wh_1 --skip", Err(ErrorKind::UnknownArgument));
     check("webhook logs wh_1 --status failed --since 1h --limit 1000", Ok(()));
     check("webhook logs wh_1 --limit 0", Err(ErrorKind::ValueValidation));
+    check("webhook stats wh_1 --window 7d", Ok(()));
+    check("webhook stats wh_1 --window week", Err(ErrorKind::ValueValidation));
     check("deadletter list --reason gone", Ok(()));
     check("dead-letter list --reason bored", Err(ErrorKind::ValueValidation));
     check("deadletter show nothing", Err(ErrorKind::ValueValidation));

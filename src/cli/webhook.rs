@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::{
     PageArgs, TenantArg,
     context::Context,
-    errors, logs,
+    errors, logs, stats,
     webhook_fields::{ChangeArgs, NewArgs},
 };
 use crate::{
@@ -72,6 +72,9 @@ pub enum WebhookCommand {
     /// List a webhook's attempts, newest first
     #[command(after_help = "Example:\n  posthaste webhook logs wh_… --status failed --since 1h")]
     Logs(logs::LogsArgs),
+    /// Show how a webhook does: attempts, success rate and response times, hour by hour
+    #[command(after_help = "Example:\n  posthaste webhook stats wh_… --window 7d")]
+    Stats(stats::StatsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +137,7 @@ pub async fn run(context: &Context, command: WebhookCommand) -> anyhow::Result<(
             show(context, &context.manager().await?.resume_webhook(&tenant.tenant, &id, skip).await?)
         }
         WebhookCommand::Logs(args) => logs::run(context, args).await,
+        WebhookCommand::Stats(args) => stats::run(context, args).await,
     }
 }
 

@@ -7,6 +7,7 @@ mod events;
 mod fields;
 mod filter;
 mod replays;
+mod stats;
 mod tenants;
 mod walk;
 mod webhooks;
@@ -19,6 +20,7 @@ use std::{
 
 pub use dead_letters::{DeadItem, DeadLetterPage};
 pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
+pub use stats::WebhookStats;
 pub use webhooks::{NewWebhook, RetryInput, WebhookChange};
 
 use crate::{

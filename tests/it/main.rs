@@ -14,6 +14,7 @@ mod front_door;
 mod invariants;
 mod layers;
 mod manage;
+mod own_events;
 mod post;
 mod queue;
 mod replay;

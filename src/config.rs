@@ -133,6 +133,8 @@ pub struct Delivery {
     pub max_backlog: u64,
     #[serde(deserialize_with = "values::between::<1, 10_000_000, _, _>")]
     pub max_dead: u64,
+    #[serde(rename = "disable_after_hours", deserialize_with = "values::hours::<1, 8_760, _>")]
+    pub disable_after: Duration,
 }
 
 #[derive(Debug, Clone, Deserialize)]

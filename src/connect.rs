@@ -36,7 +36,11 @@ pub fn url(config: &Config) -> Result<String, ConnectError> {
 /// # Errors
 /// It cannot be reached, or was set up with other settings.
 pub async fn open_at(config: &Config, url: &str) -> Result<Streams, ConnectError> {
-    let limits = Limits { max_backlog: config.delivery.max_backlog, max_dead: config.delivery.max_dead };
+    let limits = Limits {
+        max_backlog: config.delivery.max_backlog,
+        max_dead: config.delivery.max_dead,
+        disable_after: config.delivery.disable_after,
+    };
     let sealer = Sealer::new(&config.secrets.keys);
     let opened = Streams::open(url, &config.redis.prefix, config.redis.shards, limits, sealer).await;
     opened.map_err(|error| match error {

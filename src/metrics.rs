@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::domain::{
     attempt::{Answer, Attempt, FailureKind},
     outcome::Reason,
+    subscription::DisabledReason,
 };
 
 /// What a metric is.
@@ -48,6 +49,7 @@ const REDIS_ERRORS: &str = "posthaste_redis_errors_total";
 const LEASES_LOST: &str = "posthaste_leases_lost_total";
 const STALE_SETTLES: &str = "posthaste_stale_settles_total";
 const MENDED: &str = "posthaste_audit_mended_total";
+const DISABLED: &str = "posthaste_webhooks_disabled_total";
 const BUILD_INFO: &str = "posthaste_build_info";
 
 /// Every metric there is.
@@ -78,6 +80,7 @@ pub const ALL: &[Metric] = &[
         "",
         "What the audit found amiss and mended: 0 unless data were lost or there is a defect.",
     ),
+    metric(DISABLED, Kind::Counter, "reason", "Webhooks that were disabled: gone (410), or failing for too long."),
     metric(BUILD_INFO, Kind::Gauge, "version", "1, with the version of this program."),
 ];
 
@@ -154,6 +157,11 @@ pub fn retry_scheduled() {
 pub fn dead_lettered(reason: Reason) {
     counter!(DELIVERIES, "outcome" => "dead").increment(1);
     counter!(DEAD_LETTERS, "reason" => reason.name()).increment(1);
+}
+
+/// A webhook was disabled.
+pub fn webhook_disabled(reason: DisabledReason) {
+    counter!(DISABLED, "reason" => reason.name()).increment(1);
 }
 
 /// An entry could not be read.

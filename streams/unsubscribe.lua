@@ -12,5 +12,6 @@ call('HSET', rt, 'st', 'd', 'since', now, 'v', version)
 call('HSET', P .. ':cfgv', tenant, version)
 call('SET', key('sub', sub), ARGV[3])
 call('ZREM', key('tsubs', tenant), sub)
+call('SREM', key('own', tenant), sub)
 call('ZREM', KEYS[1], sub)
 return 1

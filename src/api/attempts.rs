@@ -1,5 +1,7 @@
 //! Attempts: those of a webhook, one in full, and one made now as a test.
 
+use std::time::Duration;
+
 use axum::{Json as Answer, extract::State};
 
 use super::{
@@ -8,10 +10,13 @@ use super::{
     error::Problem,
     extract::{Id, OptionalJson},
     input::TestBody,
-    json::{AttemptDetailJson, AttemptJson, Page, TestResultJson},
-    params::{AttemptParams, Params, place},
+    json::{AttemptDetailJson, AttemptJson, Page, TestResultJson, WebhookStatsJson},
+    params::{AttemptParams, Params, StatsParams, place},
 };
 use crate::{streams::AttemptFilter, test_send::PING};
+
+/// What statistics are of where nothing is said.
+const WINDOW_UNSAID: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// List a webhook's attempts, newest first
 ///
@@ -57,6 +62,24 @@ pub(super) async fn show(
 ) -> Result<Answer<AttemptDetailJson>, Problem> {
     let (id, attempt, event) = api.manager.attempt(&tenant, &id).await?;
     Ok(Answer(AttemptDetailJson::of(id, &attempt, event.as_ref())))
+}
+
+/// Show how a webhook does, in all and hour by hour
+///
+/// Attempts of the hour under way and those before it; the totals of deliveries are those of its life.
+#[utoipa::path(
+    get, operation_id = "get_webhook_stats", path = "/api/v1/webhooks/{webhook_id}/stats", tag = "Logs and statistics",
+    params(("webhook_id" = String, Path), StatsParams),
+    responses((status = 200, description = "Its statistics", body = WebhookStatsJson)),
+)]
+pub(super) async fn stats(
+    State(api): State<Api>,
+    Tenant(tenant): Tenant,
+    Id(id): Id,
+    Params(params): Params<StatsParams>,
+) -> Result<Answer<WebhookStatsJson>, Problem> {
+    let window = params.window.map_or(WINDOW_UNSAID, |window| window.0);
+    Ok(Answer(WebhookStatsJson::of(&api.manager.webhook_stats(&tenant, &id, window).await?)))
 }
 
 /// Send a test to a webhook now

@@ -2,6 +2,7 @@
 
 mod deliveries;
 mod event_types;
+mod stats;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,7 @@ use crate::{
 
 pub use deliveries::{DeliveryDetailJson, DeliverySummaryJson, StatusJson};
 pub use event_types::EventTypeJson;
+pub use stats::{HourJson, WebhookStatsJson};
 
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -320,7 +322,7 @@ impl Webhook {
             events: subscription.events.iter().map(ToString::to_string).collect(),
             filter: (),
             status: state.status.name(),
-            disabled_reason: state.disabled_reason.clone(),
+            disabled_reason: state.disabled_reason.map(|reason| reason.to_string()),
             is_active: state.status == Status::Active,
             retry_count: subscription.retry.count,
             retry: RetryJson::of(&subscription.retry.policy),

@@ -1,6 +1,6 @@
 //! What may stand behind the `?` of a request, as structs that the OpenAPI document is made from as well.
 
-use std::{collections::HashSet, str::FromStr};
+use std::{collections::HashSet, str::FromStr, time::Duration};
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -15,7 +15,7 @@ use super::{Api, error::Problem};
 use crate::{
     domain::{
         id::{EventId, SubscriptionId},
-        time::parse_moment,
+        time::{parse_duration_ms, parse_moment},
     },
     manage::now_ms,
 };
@@ -152,6 +152,28 @@ pub(super) fn page_of<T: Clone>(all: Vec<T>, limit: usize, is_behind: impl Fn(&T
     found.truncate(limit);
     let last = found.last().filter(|_| is_more).cloned();
     (found, last)
+}
+
+/// A length of time as people give it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window(pub Duration);
+
+impl<'de> Deserialize<'de> for Window {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let window = parse_duration_ms(&text).map(|ms| Self(Duration::from_millis(ms)));
+        window.ok_or_else(|| D::Error::custom("must be whole hours up to 7 days, such as 24h or 7d"))
+    }
+}
+
+/// Over which time statistics are asked for.
+#[derive(Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StatsParams {
+    /// Whole hours up to 7 days; 24 hours where it is absent.
+    #[param(value_type = Option<String>, example = "24h")]
+    pub window: Option<Window>,
 }
 
 /// Which event type is meant.

@@ -52,6 +52,7 @@ fn group(access: Access) -> OpenApiRouter<Api> {
             .routes(routes!(webhooks::show))
             .routes(routes!(attempts::list))
             .routes(routes!(attempts::show))
+            .routes(routes!(attempts::stats))
             .routes(routes!(deliveries::show))
             .routes(routes!(deliveries::status))
             .routes(routes!(deliveries::of_webhook))

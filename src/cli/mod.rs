@@ -17,6 +17,7 @@ mod publish;
 mod publish_many;
 mod replay;
 mod role;
+mod stats;
 mod status;
 mod tenant;
 mod types;

@@ -41,6 +41,8 @@ fn what_can_be_meant_is_taken_and_what_cannot_is_wrong_usage() {
     check("webhook test wh_1 --type a.b --data -1", Ok(()));
     check("webhook test", Err(ErrorKind::MissingRequiredArgument));
     check("webhook logs wh_1 --limit 0", Err(ErrorKind::ValueValidation));
+    check("webhook stats wh_1 --window 7d", Ok(()));
+    check("webhook stats wh_1 --window week", Err(ErrorKind::ValueValidation));
     check("deadletter list --reason gone", Ok(()));
     check("dead-letter list --reason bored", Err(ErrorKind::ValueValidation));
     check("deadletter show nothing", Err(ErrorKind::ValueValidation));

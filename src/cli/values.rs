@@ -4,10 +4,13 @@
 use std::{
     fmt,
     str::FromStr,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::domain::{outcome::Reason, time::parse_moment};
+use crate::domain::{
+    outcome::Reason,
+    time::{parse_duration_ms, parse_moment},
+};
 
 /// What takes a setting back.
 const NONE: &str = "none";
@@ -71,6 +74,12 @@ pub fn moment(text: &str) -> Result<u64, String> {
     })
 }
 
+/// How long something is.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let ms = parse_duration_ms(text).ok_or("a duration is a number and its unit, such as 90s, 24h or 7d")?;
+    Ok(Duration::from_millis(ms))
+}
+
 /// Why something is a dead letter.
 pub fn reason(text: &str) -> Result<Reason, String> {
     Reason::of_name(text).ok_or_else(|| {
@@ -118,6 +127,7 @@ mod tests {
 
     #[test]
     fn times_and_reasons_of_no_known_form_are_refused() {
+        assert!(duration("24h") == Ok(Duration::from_secs(86_400)) && duration("a day").is_err());
         assert!(moment("15m").is_ok() && moment("2026-11-24").is_ok() && moment("soon").is_err());
         assert_eq!(reason("max_age"), Ok(Reason::MaxAge));
         assert!(reason("bored").unwrap_err().contains("exhausted, gone"));

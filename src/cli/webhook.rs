@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use super::{
     PageArgs, TenantArg,
     context::Context,
-    errors, logs,
+    errors, logs, stats,
     webhook_fields::{ChangeArgs, NewArgs},
     webhook_test,
 };
@@ -85,6 +85,9 @@ pub enum WebhookCommand {
   posthaste webhook test wh_…
   posthaste webhook test wh_… --type message.created --data '{\"text\":\"hello\"}' --json")]
     Test(webhook_test::TestArgs),
+    /// Show how a webhook does: attempts, success rate and response times, hour by hour
+    #[command(after_help = "Example:\n  posthaste webhook stats wh_… --window 7d")]
+    Stats(stats::StatsArgs),
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +167,7 @@ pub async fn run(context: &Context, command: WebhookCommand) -> anyhow::Result<(
         WebhookCommand::RotateSecret(args) => rotate_secret(context, args).await,
         WebhookCommand::Logs(args) => logs::run(context, args).await,
         WebhookCommand::Test(args) => webhook_test::run(context, args).await,
+        WebhookCommand::Stats(args) => stats::run(context, args).await,
     }
 }
 

@@ -15,6 +15,9 @@ pub const DEFAULT_TENANT: &str = "default";
 /// Types below this prefix are the engine's own: nobody else may publish them and `*` does not match them.
 pub const OWN_TYPES: &str = "posthaste.";
 
+/// What tells of a dead letter; the script that makes one appends it. There is one for each, so only where it is wanted.
+pub const DEAD_LETTERED: &str = "posthaste.delivery.dead_lettered";
+
 /// An event as it stands in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

@@ -16,6 +16,7 @@ pub mod outcome;
 pub mod retry;
 pub mod schema;
 pub mod signature;
+pub mod statistics;
 pub mod subscription;
 pub mod time;
 

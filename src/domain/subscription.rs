@@ -1,6 +1,6 @@
 //! A subscription: who wants which events, where, under what policy.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use super::{
     event::Event,
@@ -112,6 +112,36 @@ pub enum Status {
     Disabled,
 }
 
+/// Why the engine has disabled a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisabledReason {
+    /// The receiver answered `410 Gone`.
+    Gone,
+    /// Nothing but failures for `delivery.disable_after_hours` and longer.
+    Failing { hours: u64 },
+}
+
+impl DisabledReason {
+    /// The word for it in metrics, and in the event that tells of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Failing { .. } => "failing",
+        }
+    }
+}
+
+/// In plain words.
+impl fmt::Display for DisabledReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("the endpoint answered 410 Gone"),
+            Self::Failing { hours: 1 } => f.write_str("no success for 1 hour"),
+            Self::Failing { hours } => write!(f, "no success for {hours} hours"),
+        }
+    }
+}
+
 impl Status {
     /// The public word.
     pub fn name(self) -> &'static str {
@@ -127,7 +157,7 @@ impl Status {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct State {
     pub status: Status,
-    pub disabled_reason: Option<String>,
+    pub disabled_reason: Option<DisabledReason>,
     /// Deliveries (not attempts) that ended well, and that became dead letters.
     pub delivered: u64,
     pub failed: u64,
@@ -164,5 +194,13 @@ mod tests {
     #[test]
     fn no_secret_is_shown() {
         assert_eq!(format!("{:?}", Secrets::only("hunter2".into())), "Secrets(…)");
+    }
+
+    #[test]
+    fn why_it_is_disabled_is_said_in_plain_words() {
+        let check = |reason: DisabledReason, words: &str| assert_eq!(reason.to_string(), words);
+        check(DisabledReason::Gone, "the endpoint answered 410 Gone");
+        check(DisabledReason::Failing { hours: 1 }, "no success for 1 hour");
+        check(DisabledReason::Failing { hours: 120 }, "no success for 120 hours");
     }
 }

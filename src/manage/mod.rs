@@ -14,6 +14,7 @@ mod merge;
 mod replays;
 mod resend;
 mod secrets;
+mod stats;
 mod tenants;
 mod walk;
 mod webhooks;
@@ -33,6 +34,7 @@ pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
 pub use replays::NewReplay;
 pub use resend::{Resent, ResentAs};
 pub use secrets::{OVERLAP_SECONDS, Rotation};
+pub use stats::WebhookStats;
 pub use webhooks::{NewWebhook, RetryInput, WebhookChange};
 
 use crate::{

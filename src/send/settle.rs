@@ -110,6 +110,10 @@ impl Settler {
                 count(result, *age);
             }
         }
+        for (webhook, reason) in &answer.disabled {
+            metrics::webhook_disabled(*reason);
+            tracing::warn!(%webhook, %reason, "a webhook is disabled: it keeps collecting until it is resumed");
+        }
         metrics::in_flight(self.held.count());
         // A full queue means that the leasing loop is awake.
         let _ = self.wakes.try_send(Wake::at_redis_time(shard, answer.now_ms, answer.next_due_ms));

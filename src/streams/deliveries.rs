@@ -9,7 +9,7 @@ use redis::Value;
 use serde::Serialize;
 
 use super::{
-    LEASE, ShardId, Streams,
+    LEASE, Limits, ShardId, Streams,
     entry::{self, unreadable},
     error::Result,
     pack, scripts,
@@ -18,6 +18,8 @@ use crate::domain::{
     attempt::Attempt,
     id::{DeliveryId, StreamId, SubscriptionId},
     outcome::{Outcome, Reason},
+    statistics::bucket_of,
+    subscription::DisabledReason,
 };
 
 /// Subscriptions that one lease call looks at.
@@ -113,6 +115,8 @@ pub struct SettleAnswer {
     pub next_due_ms: Option<u64>,
     /// Indexes of results that were not held any more: another sender has, or had, the delivery.
     pub stale: Vec<usize>,
+    /// Subscriptions that these results have disabled.
+    pub disabled: Vec<(SubscriptionId, DisabledReason)>,
 }
 
 /// An array as `settle.lua` reads it.
@@ -131,6 +135,9 @@ struct SettleItem<'a> {
     attempts: u32,
     status: u16,
     error: &'a str,
+    /// -1 where no attempt was made.
+    bucket: i8,
+    micros: u64,
     /// Travels beside the batch.
     #[serde(skip)]
     record: Vec<u8>,
@@ -160,6 +167,8 @@ impl<'a> SettleItem<'a> {
             attempts: lease.attempt_number(),
             status: 0,
             error: "",
+            bucket: -1,
+            micros: 0,
             record: Vec::new(),
         };
         match &settled.ending {
@@ -174,6 +183,8 @@ impl<'a> SettleItem<'a> {
             Ending::Attempted { outcome, attempt } => {
                 item.status = attempt.status().unwrap_or(0);
                 item.error = attempt.failure_text();
+                item.bucket = bucket_of(attempt) as i8;
+                item.micros = (attempt.response_time_ms * 1000.0).round() as u64;
                 item.record = entry::write_attempt(attempt);
                 item.set_outcome(*outcome);
             }
@@ -234,13 +245,15 @@ impl Streams {
     pub async fn settle(&self, shard: ShardId, batch: &[Settled]) -> Result<SettleAnswer> {
         let items: Vec<SettleItem<'_>> = batch.iter().map(SettleItem::of).collect();
         let mut command = self.script(&scripts::SETTLE, shard);
-        command.arg(self.0.limits.max_dead).arg(pack(&items));
+        let Limits { max_dead, disable_after, .. } = self.0.limits;
+        command.arg(max_dead).arg(disable_after.as_millis() as u64).arg(pack(&items));
         for item in &items {
             command.arg(&item.record);
         }
-        let (now_ms, next_due, stale): (u64, String, Vec<usize>) =
-            self.0.connections.call(&scripts::SETTLE, &command).await?;
-        Ok(SettleAnswer { now_ms, next_due_ms: read_due(&next_due)?, stale })
+        type Reply = (u64, String, Vec<usize>, Vec<(String, String)>);
+        let (now_ms, next_due, stale, disabled): Reply = self.0.connections.call(&scripts::SETTLE, &command).await?;
+        let disabled = disabled.iter().filter_map(|(id, why)| Some((id.parse().ok()?, entry::disabled_reason(why)?)));
+        Ok(SettleAnswer { now_ms, next_due_ms: read_due(&next_due)?, stale, disabled: disabled.collect() })
     }
 
     /// Waits on a connection of its own for hints that something fell due, each the shard's number.

@@ -15,7 +15,7 @@ use crate::{
         filter::Pattern,
         id::{DeliveryId, EventId, StreamId, SubscriptionId},
         retry::{Retry, RetryPolicy},
-        subscription::{Ordering, PayloadFormat, Secrets, Subscription},
+        subscription::{DisabledReason, Ordering, PayloadFormat, Secrets, Subscription},
     },
     secrets::Sealer,
 };
@@ -242,6 +242,15 @@ pub(super) fn read_filters(id: SubscriptionId, record: &str) -> Result<Option<(S
     Ok(Some((filters.tenant, events.map_err(|error| wrong(error.to_string()))?)))
 }
 
+/// Why a subscription is disabled: `410`, or `failing <hours>`.
+pub(super) fn disabled_reason(why: &str) -> Option<DisabledReason> {
+    match why.split_once(' ') {
+        None if why == "410" => Some(DisabledReason::Gone),
+        Some(("failing", hours)) => hours.parse().ok().map(|hours| DisabledReason::Failing { hours }),
+        _ => None,
+    }
+}
+
 /// What stays of a deleted subscription until its attempts have aged.
 pub(super) const TOMBSTONE: &str = "{}";
 
@@ -329,4 +338,19 @@ pub(super) fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
         payload_format: if record.raw { PayloadFormat::Raw } else { PayloadFormat::Envelope },
         is_test: field::<u8>(map, "s") == Some(1),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_read_as_the_script_writes_it() {
+        let check = |why: &str, expected| assert_eq!(disabled_reason(why), expected, "{why}");
+        check("410", Some(DisabledReason::Gone));
+        check("failing 120", Some(DisabledReason::Failing { hours: 120 }));
+        for other in ["", "gone", "failing", "failing soon", "410 1"] {
+            check(other, None);
+        }
+    }
 }

@@ -65,6 +65,8 @@ pub const ALL: &[Pattern] = &[
     of("P:owed", "hash"),
     of("P:lim", "hash"),
     of("P:types:<tenant>", "hash"),
+    of("P:st:<sub>:<hour>", "hash"),
+    of("P:own:<tenant>", "set"),
 ];
 
 /// The keys of one installation: all start with its prefix.

@@ -21,6 +21,7 @@ mod raw;
 mod resend;
 pub mod scripts;
 mod server;
+mod statistics;
 mod statuses;
 mod subscriptions;
 mod tenants;
@@ -67,6 +68,8 @@ pub struct Limits {
     pub max_backlog: u64,
     /// Dead letters kept of one subscription.
     pub max_dead: u64,
+    /// How long a subscription may fail until it is disabled.
+    pub disable_after: Duration,
 }
 
 /// A handle on Redis; cheap to clone.

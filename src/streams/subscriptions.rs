@@ -11,7 +11,8 @@ use super::{
     scripts,
 };
 use crate::domain::{
-    filter::Pattern,
+    event::DEAD_LETTERED,
+    filter::{Pattern, matching},
     id::{StreamId, SubscriptionId},
     subscription::{Ordering, State, Status, Subscription},
 };
@@ -73,6 +74,7 @@ impl Streams {
         command.arg(subscription.max_concurrency).arg(send_interval_ms(subscription.rate_limit_per_minute)).arg(1);
         command.arg(u8::from(subscription.ordering == Ordering::Fifo)).arg(u8::from(clears_faults));
         command.arg(status_letter(starts_active));
+        command.arg(u8::from(matching(&subscription.events, DEAD_LETTERED).is_some()));
         let version: String = self.0.connections.call(&scripts::SUBSCRIBE, &command).await?;
         if version.is_empty() { Ok(None) } else { entry::stream_id(&version).map(Some) }
     }
@@ -245,7 +247,9 @@ fn read_state(runtime: &HashMap<String, Value>) -> Option<State> {
     let status = read_status(&field::<String>(runtime, "st")?)?;
     Some(State {
         status,
-        disabled_reason: field::<String>(runtime, "why").filter(|why| status == Status::Disabled && !why.is_empty()),
+        disabled_reason: field::<String>(runtime, "why")
+            .filter(|_| status == Status::Disabled)
+            .and_then(|why| entry::disabled_reason(&why)),
         delivered: number("ok"),
         failed: number("ko"),
         last_triggered_at_ms: field(runtime, "last"),

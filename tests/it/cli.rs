@@ -302,6 +302,10 @@ async fn a_webhook_lives_from_its_creation_to_its_deletion() {
     assert_eq!(one("pause", &[]).await.json()["status"], "paused");
     assert_eq!(one("resume", &["--skip"]).await.json()["status"], "active");
     assert_eq!(one("logs", &[]).await.json(), json!({"data": [], "next_cursor": null}));
+    let stats = one("stats", &["--window", "2d"]).await.json();
+    assert_eq!((&stats["window_hours"], &stats["success_rate"]), (&json!(48), &json!(null)));
+    assert_eq!((&stats["status_classes"]["2xx"], stats["hours"].as_array().map(Vec::len)), (&json!(0), Some(48)));
+    one("stats", &["--window", "90m"]).await.refused(1, "--window: ");
 
     program.run(&["webhook", "show", id]).await.refused(1, "there is no such webhook");
     assert_eq!(one("delete", &[]).await.done(), "");

@@ -6,7 +6,7 @@ use posthaste::domain::{
     delivery::DeliveryState,
     outcome::Reason,
     signature::verify,
-    subscription::{Ordering, PayloadFormat, Status},
+    subscription::{DisabledReason, Ordering, PayloadFormat, Status},
 };
 
 use crate::support::{
@@ -123,7 +123,7 @@ async fn gone_disables_the_webhook_which_goes_on_collecting() {
     let webhook = engine.subscribe("acme", &receiver.url("/hook"), &["*"], |_| {}).await;
     engine.publish("acme", "a.b", "1").await;
     wait_until("it is disabled", async || engine.state(webhook).await.state.status == Status::Disabled).await;
-    assert_eq!(engine.state(webhook).await.state.disabled_reason.as_deref(), Some("410"));
+    assert_eq!(engine.state(webhook).await.state.disabled_reason, Some(DisabledReason::Gone));
     assert_eq!(engine.dead_letters(webhook).await[0].reason, Reason::Gone);
 
     engine.publish("acme", "a.b", "2").await;

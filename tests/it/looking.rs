@@ -14,7 +14,7 @@ use posthaste::{
 
 use crate::support::{
     queue::{KEYS, Queue, SHARD, whole},
-    samples::{TENANT, Verdict, event, subscription},
+    samples::{DISABLE_AFTER, TENANT, Verdict, event, subscription},
     state::command,
 };
 
@@ -242,7 +242,7 @@ async fn listed(manager: &Manager, id: SubscriptionId, limit: usize) -> Vec<(Del
 
 #[tokio::test]
 async fn deliveries_of_a_webhook_are_listed_once_each_newest_activity_first() {
-    let mut queue = Queue::with(Limits { max_backlog: 6, max_dead: 10 }).await;
+    let mut queue = Queue::with(Limits { max_backlog: 6, max_dead: 10, disable_after: DISABLE_AFTER }).await;
     let manager = manager(&queue);
     let id = queue.create(subscription(1)).await;
     queue.deliver(4, &[id]).await;
@@ -290,7 +290,7 @@ async fn deliveries_of_a_webhook_are_listed_once_each_newest_activity_first() {
 
 #[tokio::test]
 async fn a_delivered_one_is_sent_again_as_a_new_delivery_of_its_event() {
-    let mut queue = Queue::with(Limits { max_backlog: 1, max_dead: 10 }).await;
+    let mut queue = Queue::with(Limits { max_backlog: 1, max_dead: 10, disable_after: DISABLE_AFTER }).await;
     let manager = manager(&queue);
     let id = queue.create(subscription(1)).await;
     queue.deliver(1, &[id]).await;

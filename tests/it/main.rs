@@ -16,6 +16,7 @@ mod invariants;
 mod layers;
 mod looking;
 mod manage;
+mod own_events;
 mod post;
 mod queue;
 mod replay;

@@ -28,7 +28,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::support::redis::TestRedis;
+use crate::support::{redis::TestRedis, samples::DISABLE_AFTER};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const SHARDS: u16 = 2;
@@ -46,7 +46,7 @@ struct Engine {
 impl Engine {
     async fn start(env: &[(&str, &str)]) -> Self {
         let redis = TestRedis::start().await;
-        let limits = Limits { max_backlog: 1_000, max_dead: 1_000 };
+        let limits = Limits { max_backlog: 1_000, max_dead: 1_000, disable_after: DISABLE_AFTER };
         let streams = Streams::open(&redis.url(), "test", SHARDS, limits, Sealer::new(&[])).await.unwrap();
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let config = Config::load(None, env, None).unwrap();

@@ -108,6 +108,8 @@ async fn a_test_is_sent_at_once_and_says_what_the_endpoint_did() {
     assert_eq!(service.post(&path, json!({ "type": "a b" })).await.problem(422, "invalid").as_deref(), Some("type"));
     let logs = service.list(&format!("/api/v1/webhooks/{webhook}/logs"), 2).await;
     assert!(logs.iter().all(|attempt| attempt["is_test"] == true));
+    let stats = service.get(&format!("/api/v1/webhooks/{webhook}/stats")).await.expect(200);
+    assert_eq!((&stats["total_attempts"], &stats["success_rate"]), (&json!(0), &Value::Null));
     service.stop().await;
 }
 
@@ -158,5 +160,33 @@ async fn the_catalogue_has_samples_and_a_tenant_adds_types_of_its_own() {
     delete("/api/v1/event-types/order.paid").await.expect(204);
     delete("/api/v1/event-types?type=order.paid").await.problem(404, "not_found");
     assert_eq!(delete("/api/v1/event-types").await.problem(422, "invalid").as_deref(), Some("type"));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn statistics_say_how_a_webhook_does_hour_by_hour() {
+    let service = Service::start().await;
+    let receiver = Receiver::start().await;
+    receiver.script("/hook", [Reply::status(200), Reply::status(500)]);
+    let webhook = service.webhook(&receiver.url("/hook")).await;
+    service.publish(json!(1)).await;
+    receiver.wait_for(|received| received.len() == 1, PATIENCE).await;
+    service.publish(json!(2)).await;
+    let path = format!("/api/v1/webhooks/{webhook}/stats");
+    let mut stats = Value::Null;
+    wait_until("all attempts are counted", async || {
+        stats = service.get(&format!("{path}?window=2h")).await.expect(200);
+        stats["total_attempts"] == 3
+    })
+    .await;
+    assert_eq!((&stats["successful_attempts"], &stats["failed_attempts"]), (&json!(2), &json!(1)));
+    assert_eq!((&stats["status_classes"]["2xx"], &stats["status_classes"]["5xx"]), (&json!(2), &json!(1)));
+    assert_eq!((&stats["total_deliveries"], &stats["backlog"]), (&json!(2), &json!(0)));
+    assert_eq!(stats["hours"].as_array().unwrap().len(), 2);
+    assert!(stats["p50_ms"].as_f64() <= stats["p99_ms"].as_f64() && stats["last_triggered_at"].is_string());
+    for window in ["30m", "8d", "x", "0h"] {
+        let refused = service.get(&format!("{path}?window={window}")).await;
+        assert_eq!(refused.problem(422, "invalid").as_deref(), Some("window"), "{window}");
+    }
     service.stop().await;
 }

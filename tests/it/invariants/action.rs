@@ -18,22 +18,40 @@ pub const SHARD: u16 = 0;
 
 #[derive(Debug, Clone)]
 pub enum Action {
-    Append { call: String, batch: Vec<Append> },
+    Append {
+        call: String,
+        batch: Vec<Append>,
+    },
     Create(Box<Subscription>),
-    Update { subscription: Box<Subscription>, version: StreamId, clears_faults: bool },
+    Update {
+        subscription: Box<Subscription>,
+        version: StreamId,
+        clears_faults: bool,
+    },
     SetActive(SubscriptionId, bool),
     Delete(SubscriptionId),
     Purge(SubscriptionId),
     Expand(Vec<Expansion>),
-    Lease { room: usize },
+    Lease {
+        room: usize,
+    },
     Renew(Vec<Lease>),
-    Settle(Vec<(Lease, Verdict)>),
+    /// Each with its event's type.
+    Settle(Vec<(Lease, Verdict, String)>),
     DropBacklog(SubscriptionId, StreamId),
     Redrive(SubscriptionId, Vec<StreamId>),
     Discard(SubscriptionId, Vec<StreamId>),
-    Resend { id: DeliveryId, call: String },
+    Resend {
+        id: DeliveryId,
+        call: String,
+    },
     CreateJob(Job),
-    Replay { job: Job, next: StreamId, is_last: bool, events: Vec<StreamId> },
+    Replay {
+        job: Job,
+        next: StreamId,
+        is_last: bool,
+        events: Vec<StreamId>,
+    },
     Trim(StreamId),
     Audit(SubscriptionId),
     Recount,
@@ -87,7 +105,8 @@ impl Action {
             Self::Lease { room } => Answer::Leased(streams.lease(SHARD, *room).await?),
             Self::Renew(leases) => Answer::Count((leases.len() - streams.renew(SHARD, leases).await?.len()) as u64),
             Self::Settle(results) => {
-                let batch: Vec<Settled> = results.iter().map(|(lease, verdict)| settled(lease, *verdict)).collect();
+                let batch: Vec<Settled> =
+                    results.iter().map(|(lease, verdict, event_type)| settled(lease, *verdict, event_type)).collect();
                 Answer::Stale(streams.settle(SHARD, &batch).await?.stale)
             }
             Self::DropBacklog(id, last) => {

@@ -4,6 +4,7 @@
 //! `POSTHASTE_CASES` raises the number of sequences.
 
 mod action;
+mod own;
 mod prediction;
 mod step;
 mod world;

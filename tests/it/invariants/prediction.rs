@@ -156,11 +156,11 @@ pub fn is_held(lease: &Lease, state: &State) -> bool {
     sub.and_then(|sub| sub.tokens.get(&lease.entry.to_string())).is_some_and(|token| **token == *lease.token)
 }
 
-fn settle(results: &[(Lease, Verdict)], state: &State) -> Prediction {
+fn settle(results: &[(Lease, Verdict, String)], state: &State) -> Prediction {
     let mut must = Changes::new();
     let mut stale = Vec::new();
     let (mut ended, mut let_go) = (BTreeSet::new(), BTreeSet::new());
-    for (index, (lease, verdict)) in results.iter().enumerate() {
+    for (index, (lease, verdict, _)) in results.iter().enumerate() {
         let id = (lease.subscription, lease.entry);
         let sub = state.subscriptions.get(&lease.subscription.to_string());
         let is_pending = sub.is_some_and(|sub| sub.pending.contains_key(&lease.entry)) && !ended.contains(&id);

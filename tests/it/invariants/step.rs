@@ -108,6 +108,8 @@ pub struct SubscriptionLimits {
     pub is_fifo: bool,
     pub max_concurrency: u32,
     pub rate_limit_per_minute: Option<u32>,
+    /// Whether it names the engine's own events.
+    pub wants_own: bool,
 }
 
 fn published() -> impl Strategy<Value = Published> {
@@ -118,11 +120,15 @@ fn published() -> impl Strategy<Value = Published> {
 
 fn limits() -> impl Strategy<Value = SubscriptionLimits> {
     let rate = prop_oneof![3 => Just(None), 1 => Just(Some(600)), 1 => Just(Some(6_000))];
-    (any::<bool>(), 1u32..4, rate).prop_map(|(is_fifo, max_concurrency, rate_limit_per_minute)| SubscriptionLimits {
-        is_fifo,
-        max_concurrency,
-        rate_limit_per_minute,
-    })
+    let wants_own = prop::bool::weighted(0.2);
+    (any::<bool>(), 1u32..4, rate, wants_own).prop_map(
+        |(is_fifo, max_concurrency, rate_limit_per_minute, wants_own)| SubscriptionLimits {
+            is_fifo,
+            max_concurrency,
+            rate_limit_per_minute,
+            wants_own,
+        },
+    )
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {

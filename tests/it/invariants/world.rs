@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use posthaste::{
     domain::{
-        event::NewEvent,
+        event::{NewEvent, OWN_TYPES},
         id::{DeliveryId, EventId, StreamId, SubscriptionId},
         subscription::Ordering,
     },
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use super::{
     action::{Action, Answer, SHARD},
+    own::{self, OwnEvent},
     prediction::{Changes, Prediction, is_held, predict, trimmable},
     step::{Published, Step, SubscriptionLimits},
 };
@@ -29,6 +30,8 @@ use crate::support::{
 
 pub const BOUNDS: Bounds = Bounds { max_backlog: 8, max_dead: 4, keeps_attempts: true };
 const SUBSCRIPTIONS: usize = 6;
+/// Soon enough that a run of steps gets there.
+const DISABLE_AFTER: Duration = Duration::from_secs(30);
 /// Leases and calls that are remembered, to come back with later.
 const REMEMBERED: usize = 24;
 const ROUNDS_TO_DRAIN: usize = 100;
@@ -45,6 +48,8 @@ pub struct World<'r> {
     /// Everything acknowledged by publish, and what was trimmed of it.
     published: BTreeSet<EventId>,
     trimmed: BTreeSet<StreamId>,
+    /// The type of each.
+    types: BTreeMap<StreamId, String>,
     /// What a publisher got for an idempotency key, and the type it published.
     keys: HashMap<String, (String, EventId)>,
     answers: HashMap<String, Vec<Appended>>,
@@ -73,6 +78,7 @@ impl<'r> World<'r> {
             calls: 0,
             published: BTreeSet::new(),
             trimmed: BTreeSet::new(),
+            types: BTreeMap::new(),
             keys: HashMap::new(),
             answers: HashMap::new(),
             targets: BTreeMap::new(),
@@ -126,6 +132,7 @@ impl<'r> World<'r> {
         let state = State::read(&mut self.connection, &format!("{}:{{s0}}", self.prefix)).await;
         let mut wrong = violations(&state, Some(&self.state), BOUNDS);
         wrong.extend(surprises(&self.state, &state, &prediction));
+        wrong.extend(self.take_in_own(&state, &prediction));
         let kept: BTreeSet<StreamId> =
             self.published.iter().map(|id| id.at).filter(|event| !self.trimmed.contains(event)).collect();
         if !kept.iter().eq(state.events.keys()) {
@@ -133,6 +140,30 @@ impl<'r> World<'r> {
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         self.state = state;
+    }
+
+    /// The engine's own events: those that this step made, and no others, are new in the log.
+    fn take_in_own(&mut self, state: &State, prediction: &Prediction) -> Vec<String> {
+        let known: BTreeSet<StreamId> = self.published.iter().map(|id| id.at).collect();
+        let mut new = Vec::new();
+        for (at, fields) in &state.events {
+            self.types.insert(*at, fields["t"].clone());
+            if fields["t"].starts_with(OWN_TYPES) && !known.contains(at) {
+                self.published.insert(EventId { at: *at, shard: SHARD, nonce: fields["i"].parse().unwrap() });
+                new.push(OwnEvent::read(fields));
+            }
+        }
+        own::surprises(&self.state, state, prediction, &self.types, &new)
+    }
+
+    /// The type that an event has, or had.
+    fn type_of(&self, event: StreamId) -> String {
+        self.types[&event].clone()
+    }
+
+    fn result(&self, lease: Lease, verdict: Verdict) -> (Lease, Verdict, String) {
+        let event_type = self.type_of(lease.event);
+        (lease, verdict, event_type)
     }
 
     /// What a process would remember of an answer.
@@ -228,7 +259,8 @@ impl<'r> World<'r> {
                 Action::Renew(picks.iter().filter_map(|pick| choose(&self.leases, *pick).cloned()).collect())
             }
             Step::Settle { results } => {
-                let results = results.iter().filter_map(|(pick, verdict)| Some((self.pick_lease(*pick)?, *verdict)));
+                let picked = results.iter().map(|(pick, verdict)| (self.pick_lease(*pick), *verdict));
+                let results = picked.filter_map(|(lease, verdict)| Some(self.result(lease?, verdict)));
                 Action::Settle(results.collect())
             }
             Step::DropBacklog { pick } => Action::DropBacklog(self.pick(*pick)?, StreamId::MAX),
@@ -333,7 +365,7 @@ impl<'r> World<'r> {
         let (tenant, size) = self.state.bodies[&event].clone();
         Some(Expansion {
             event,
-            event_type: "a.b".to_owned(),
+            event_type: self.type_of(event),
             tenant,
             size: size as usize,
             after,
@@ -380,7 +412,8 @@ impl<'r> World<'r> {
         actions.extend(self.expansion(0, 0, false).map(|chunk| Action::Expand(vec![chunk])));
         let held = self.leases.iter().filter(|lease| is_held(lease, &self.state)).cloned();
         let verdicts = [Verdict::Delivered, Verdict::Retry { delay_ms: 1, retry_after_ms: None }, Verdict::Exhausted];
-        actions.extend(held.zip(verdicts.into_iter().cycle()).map(|result| Action::Settle(vec![result])));
+        let results = held.zip(verdicts.into_iter().cycle()).map(|(lease, verdict)| self.result(lease, verdict));
+        actions.extend(results.map(|result| Action::Settle(vec![result])));
         actions.push(Action::Lease { room });
         let calls = futures_util::future::join_all(actions.iter().map(|action| action.perform(&self.streams)));
         let redis = &mut *self.redis;
@@ -443,7 +476,7 @@ impl<'r> World<'r> {
             self.elapse(3_600_000).await;
             self.act(Action::Lease { room: 256 }).await;
             let held = self.leases.iter().filter(|lease| is_held(lease, &self.state)).cloned();
-            let results: Vec<_> = held.map(|lease| (lease, Verdict::Delivered)).collect();
+            let results: Vec<_> = held.map(|lease| self.result(lease, Verdict::Delivered)).collect();
             let is_over = results.is_empty();
             self.act(Action::Settle(results)).await;
             if is_over {
@@ -493,7 +526,11 @@ impl<'r> World<'r> {
 }
 
 async fn open(redis: &TestRedis, prefix: &str) -> Streams {
-    let limits = Limits { max_backlog: BOUNDS.max_backlog as u64, max_dead: BOUNDS.max_dead as u64 };
+    let limits = Limits {
+        max_backlog: BOUNDS.max_backlog as u64,
+        max_dead: BOUNDS.max_dead as u64,
+        disable_after: DISABLE_AFTER,
+    };
     let streams = Streams::open(&redis.url(), prefix, 1, limits, Sealer::new(&[])).await.unwrap();
     assert_eq!(streams.shard_of(TENANT), SHARD);
     streams
@@ -507,6 +544,7 @@ fn limited(
         max_concurrency: limits.max_concurrency,
         rate_limit_per_minute: limits.rate_limit_per_minute,
         ordering: if limits.is_fifo { Ordering::Fifo } else { Ordering::None },
+        events: [if limits.wants_own { "posthaste.*" } else { "*" }.parse().unwrap()].into(),
         ..subscription
     }
 }

@@ -10,7 +10,7 @@ use posthaste::{
 
 use crate::support::{
     queue::Queue,
-    samples::{Verdict, subscription},
+    samples::{DISABLE_AFTER, Verdict, subscription},
 };
 
 async fn letters(queue: &Queue, id: SubscriptionId) -> Vec<DeadLetter> {
@@ -60,7 +60,7 @@ async fn a_letter_named_twice_or_unknown_is_taken_once_or_not_at_all() {
 
 #[tokio::test]
 async fn a_redrive_stops_at_a_full_backlog() {
-    let mut queue = Queue::with(Limits { max_backlog: 2, max_dead: 10 }).await;
+    let mut queue = Queue::with(Limits { max_backlog: 2, max_dead: 10, disable_after: DISABLE_AFTER }).await;
     let id = queue.create(subscription(1)).await;
     bury(&mut queue, id, 2).await;
     let entries: Vec<StreamId> = bury(&mut queue, id, 1).await.iter().map(|letter| letter.entry).collect();

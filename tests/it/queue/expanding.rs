@@ -7,7 +7,7 @@ use posthaste::{
 
 use crate::support::{
     queue::{Queue, SHARD, whole},
-    samples::{Verdict, subscription},
+    samples::{DISABLE_AFTER, Verdict, subscription},
 };
 
 fn done(done: usize) -> Expanded {
@@ -69,7 +69,7 @@ async fn a_batch_stops_at_its_first_refusal_and_those_deleted_meanwhile_are_pass
 
 #[tokio::test]
 async fn a_full_backlog_makes_dead_letters_and_a_full_list_of_those_drops_the_oldest() {
-    let mut queue = Queue::with(Limits { max_backlog: 2, max_dead: 2 }).await;
+    let mut queue = Queue::with(Limits { max_backlog: 2, max_dead: 2, disable_after: DISABLE_AFTER }).await;
     let id = queue.create(subscription(1)).await;
     let events = queue.deliver(5, &[id]).await;
     let letters = queue.streams.dead_letters(id, StreamId::MAX, StreamId::ZERO, 10).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_replay_takes_the_next_copy_and_a_repeated_call_of_it_none() {
 
 #[tokio::test]
 async fn a_replay_waits_for_room_and_for_what_is_not_expanded_and_ends_with_its_subscription() {
-    let mut queue = Queue::with(Limits { max_backlog: 2, max_dead: 2 }).await;
+    let mut queue = Queue::with(Limits { max_backlog: 2, max_dead: 2, disable_after: DISABLE_AFTER }).await;
     let id = queue.create(subscription(1)).await;
     let owed = queue.deliver(1, &[id]).await[0];
     let unread = queue.publish(1).await[0];

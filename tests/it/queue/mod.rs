@@ -3,8 +3,10 @@
 mod attempts;
 mod dead_letters;
 mod expanding;
+mod health;
 mod leasing;
 mod memory;
+mod own_events;
 mod publishing;
 mod resending;
 mod settling;

@@ -8,7 +8,7 @@ use posthaste::{
 
 use crate::support::{
     queue::{Queue, SHARD},
-    samples::event,
+    samples::{DISABLE_AFTER, event},
 };
 
 fn append(event_type: &str, key: Option<&str>) -> Append {
@@ -68,7 +68,7 @@ async fn what_came_through_the_front_door_is_appended_once_until_its_acknowledge
 #[tokio::test]
 async fn another_number_of_shards_than_at_the_first_start_is_refused() {
     let queue = Queue::start().await;
-    let limits = Limits { max_backlog: 1, max_dead: 1 };
+    let limits = Limits { max_backlog: 1, max_dead: 1, disable_after: DISABLE_AFTER };
     let refused = Streams::open(&queue.redis.url(), "q", 2, limits, Sealer::new(&[])).await.err().unwrap();
     assert!(matches!(refused, OpenError::OtherShards { asked: 2, stored: 1 }), "{refused}");
 }

@@ -7,7 +7,7 @@ use posthaste::{
 
 use crate::support::{
     queue::Queue,
-    samples::{Verdict, subscription},
+    samples::{DISABLE_AFTER, Verdict, subscription},
 };
 
 const LATER: Verdict = Verdict::Retry { delay_ms: 600_000, retry_after_ms: Some(600_000) };
@@ -85,7 +85,7 @@ async fn a_paused_webhook_takes_it_and_sends_when_it_goes_on() {
 
 #[tokio::test]
 async fn what_cannot_be_sent_says_why_and_changes_nothing() {
-    let mut queue = Queue::with(Limits { max_backlog: 1, max_dead: 10 }).await;
+    let mut queue = Queue::with(Limits { max_backlog: 1, max_dead: 10, disable_after: DISABLE_AFTER }).await;
     let id = queue.create(subscription(1)).await;
     queue.deliver(1, &[id]).await;
     let lease = queue.lease_one().await;

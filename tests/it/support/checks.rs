@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use posthaste::{domain::retry::MAX_DELAY_MS, streams::LEASE};
+use posthaste::{
+    domain::{id::StreamId, retry::MAX_DELAY_MS},
+    streams::LEASE,
+};
 
 use super::state::{Delivery, Standing, State, Subscription};
 
@@ -41,6 +44,7 @@ pub fn violations(state: &State, before: Option<&State>, bounds: Bounds) -> Vec<
     stored_bytes_agree(state, &mut found);
     statuses_agree(state, &mut found);
     counts_agree(state, &mut found);
+    statistics_agree(state, bounds, &mut found);
     expanded_in_order(state, &mut found);
     shard_is_bounded(state, bounds, &mut found);
     found.0
@@ -169,6 +173,8 @@ fn subscription_is_bounded(id: &str, sub: &Subscription, state: &State, bounds: 
     let is_listed = state.zset(&format!("tsubs:{tenant}")).contains_key(id);
     let is_live = !matches!(sub.status(), "" | "d");
     found.unless(is_listed == is_live, || format!("I11 {id}: status `{}`, tsubs {is_listed}", sub.status()));
+    let is_told = state.sets.get(&format!("own:{tenant}")).is_some_and(|told| told.contains(id));
+    found.unless(is_told == (is_live && sub.wants_dead_letters), || format!("I11 {id}: own {is_told}"));
     let deleted = state.zset("subs").get(id).copied();
     found.unless(deleted.is_some_and(|at| (at == 0.0) == is_live), || format!("I11 {id}: subs says {deleted:?}"));
     found.unless(sub.has_record, || format!("I11 {id}: no record"));
@@ -267,6 +273,34 @@ fn counts_agree(state: &State, found: &mut Found) {
     found.unless(oldest == old, || format!("I5: oldest entries {oldest:?}, P:old says {old:?}"));
 }
 
+/// I5: every attempt whose result was taken is in the statistics once, and a late one if it succeeded while it was owed.
+fn statistics_agree(state: &State, bounds: Bounds, found: &mut Found) {
+    for (id, sub) in &state.subscriptions {
+        let classes: Vec<u64> = (0..6).map(|class| state.statistic(id, &format!("s{class}"))).collect();
+        let in_buckets: u64 = (0..16).map(|bucket| state.statistic(id, &format!("b{bucket}"))).sum();
+        let attempts = classes.iter().sum::<u64>();
+        found.unless(attempts == in_buckets, || format!("I5 {id}: {attempts} attempts, {in_buckets} in buckets"));
+        let died = state.statistic(id, "dead") as usize;
+        found.unless(died >= sub.dead.len(), || format!("I5 {id}: {died} died, {} dead", sub.dead.len()));
+        for (class, counted) in classes.into_iter().enumerate().filter(|_| bounds.keeps_attempts) {
+            let (mut in_time, mut late) = (0, 0);
+            for member in sub.attempts.iter().filter(|member| usize::from(member[11]) == class) {
+                let is_late = state.attempts.get(&place_of(member)).copied().unwrap_or_default();
+                if is_late { late += u64::from(class == 2) } else { in_time += 1 }
+            }
+            found.unless((in_time..=in_time + late).contains(&counted), || {
+                format!("I5 {id}: {counted} attempts of class {class}, {in_time} logged and {late} late")
+            });
+        }
+    }
+}
+
+/// Which attempt of the log a member of `P:att` is.
+fn place_of(member: &[u8]) -> StreamId {
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    StreamId { ms: number(&member[..6]), seq: number(&member[6..10]) }
+}
+
 /// I6.
 fn expanded_in_order(state: &State, found: &mut Found) {
     let meta = state.hash("meta");
@@ -285,7 +319,7 @@ fn expanded_in_order(state: &State, found: &mut Found) {
 fn shard_is_bounded(state: &State, bounds: Bounds, found: &mut Found) {
     found.unless(state.unknown.is_empty(), || format!("I11: unknown keys {:?}", state.unknown));
     for (name, ttl) in &state.ttls {
-        if ["idem:", "call:", "asleep"].iter().any(|kind| name.starts_with(kind)) {
+        if ["idem:", "call:", "asleep", "st:"].iter().any(|kind| name.starts_with(kind)) {
             found.unless(*ttl >= 0, || format!("I11: {name} never ends"));
         }
     }

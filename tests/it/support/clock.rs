@@ -16,7 +16,7 @@ pub async fn elapse(connection: &mut MultiplexedConnection, shard: &str, state: 
                 pipeline.cmd("ZINCRBY").arg(key(&format!("{name}:{id}"))).arg(back).arg(entry.to_string());
             }
         }
-        for name in ["tat", "hold", "ra", "cfat", "cfl"].iter().filter(|name| sub.number(name) > 0) {
+        for name in ["tat", "hold", "ra", "cfat", "cfl", "down"].iter().filter(|name| sub.number(name) > 0) {
             pipeline.cmd("HINCRBY").arg(key(&format!("rt:{id}"))).arg(name).arg(back);
         }
     }

@@ -16,7 +16,7 @@ use super::{
     checks::{Bounds, violations},
     clock,
     redis::TestRedis,
-    samples::{BODY_BYTES, TENANT, Verdict, event, settled},
+    samples::{BODY_BYTES, DISABLE_AFTER, TENANT, Verdict, event, settled},
     state::{State, command},
 };
 
@@ -36,7 +36,7 @@ pub struct Queue {
 
 impl Queue {
     pub async fn start() -> Self {
-        Self::with(Limits { max_backlog: 100_000, max_dead: 10_000 }).await
+        Self::with(Limits { max_backlog: 100_000, max_dead: 10_000, disable_after: DISABLE_AFTER }).await
     }
 
     pub async fn with(limits: Limits) -> Self {
@@ -70,11 +70,22 @@ impl Queue {
         self.reader.new_events(&[SHARD], 100).await.unwrap();
     }
 
-    /// Publishes events and puts them on the delivery streams of `targets`.
+    /// Reads what is new, and says what is not expanded yet.
+    pub async fn undone(&mut self) -> Vec<StreamId> {
+        self.read().await;
+        let rows: Vec<(String, String, u64, u64)> =
+            self.tamper(&["XPENDING", "events", "dispatchers", "-", "+", "1000"]).await;
+        rows.into_iter().map(|(id, ..)| id.parse().unwrap()).collect()
+    }
+
+    /// Publishes events and puts them on the delivery streams of `targets`. What comes before them in the log, the engine's
+    /// own events, is for nobody.
     pub async fn deliver(&mut self, count: usize, targets: &[SubscriptionId]) -> Vec<EventId> {
+        let before = self.undone().await;
         let events = self.publish(count).await;
         self.read().await;
-        let chunks: Vec<Expansion> = events.iter().map(|id| whole(id.at, targets)).collect();
+        let wanted = events.iter().map(|id| whole(id.at, targets));
+        let chunks: Vec<Expansion> = before.iter().map(|at| whole(*at, &[])).chain(wanted).collect();
         for chunk in chunks.chunks(64) {
             let expanded = self.streams.expand(SHARD, chunk).await.unwrap();
             assert_eq!((expanded.done, expanded.refusal), (chunk.len(), None));
@@ -95,7 +106,7 @@ impl Queue {
 
     /// Settles; returns which results came too late.
     pub async fn settle(&self, results: &[(&Lease, Verdict)]) -> Vec<usize> {
-        let batch: Vec<_> = results.iter().map(|(lease, verdict)| settled(lease, *verdict)).collect();
+        let batch: Vec<_> = results.iter().map(|(lease, verdict)| settled(lease, *verdict, "a.b")).collect();
         self.streams.settle(SHARD, &batch).await.unwrap().stale
     }
 

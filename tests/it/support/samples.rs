@@ -1,6 +1,6 @@
 //! Things to publish, subscribe and settle with, where their content does not matter.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use posthaste::{
     domain::{
@@ -17,6 +17,8 @@ use posthaste::{
 pub const TENANT: &str = "acme";
 /// Bytes of the data of [`event`].
 pub const BODY_BYTES: usize = 7;
+/// Where a test is about something else: how long a subscription may fail until it is disabled.
+pub const DISABLE_AFTER: Duration = Duration::from_secs(120 * 3_600);
 
 /// What became of a delivery, as a test says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +62,12 @@ pub fn subscription(number: u64) -> Subscription {
     }
 }
 
-/// What became of a leased delivery.
-pub fn settled(lease: &Lease, verdict: Verdict) -> Settled {
-    let attempted =
-        |status: u16, outcome: Outcome| Ending::Attempted { outcome, attempt: Box::new(attempt(lease, status)) };
+/// What became of a leased delivery of an event of this type.
+pub fn settled(lease: &Lease, verdict: Verdict, event_type: &str) -> Settled {
+    let attempted = |status: u16, outcome: Outcome| Ending::Attempted {
+        outcome,
+        attempt: Box::new(attempt(lease, status, event_type)),
+    };
     let ending = match verdict {
         Verdict::Delivered => attempted(200, Outcome::Delivered),
         Verdict::Retry { delay_ms, retry_after_ms } => {
@@ -74,16 +78,16 @@ pub fn settled(lease: &Lease, verdict: Verdict) -> Settled {
         Verdict::Released => Ending::Released,
         Verdict::BodyMissing => Ending::Failed { reason: Reason::BodyMissing, error: "it is gone".to_owned() },
     };
-    Settled { lease: lease.clone(), ending, event_type: "a.b".to_owned() }
+    Settled { lease: lease.clone(), ending, event_type: event_type.to_owned() }
 }
 
-fn attempt(lease: &Lease, status: u16) -> Attempt {
+fn attempt(lease: &Lease, status: u16, event_type: &str) -> Attempt {
     Attempt {
         event: EventId { at: lease.event, shard: lease.subscription.shard, nonce: 1 },
         subscription: lease.subscription,
         copy: lease.copy,
         tenant: TENANT.to_owned(),
-        event_type: "a.b".to_owned(),
+        event_type: event_type.to_owned(),
         url: "https://example.com/".to_owned(),
         number: lease.attempt_number(),
         at_ms: 1_790_000_000_000,

@@ -40,6 +40,8 @@ pub struct Subscription {
     /// `P:rt`; empty when a deleted subscription is cleared.
     pub rt: Fields,
     pub has_record: bool,
+    /// Its record names the type that tells of dead letters, or a pattern for it.
+    pub wants_dead_letters: bool,
     pub has_group: bool,
     /// The id up to which the group has handed out entries.
     pub handed_out: StreamId,
@@ -89,11 +91,14 @@ pub struct State {
     /// Of each event that is kept, in the log or beside it: its tenant, and the bytes of its body.
     pub bodies: BTreeMap<StreamId, (String, u64)>,
     pub statuses: BTreeMap<StreamId, Fields>,
-    pub attempts: BTreeSet<StreamId>,
+    /// The attempts logged, and which of them count nowhere: those that came late, and test sends.
+    pub attempts: BTreeMap<StreamId, bool>,
     pub bad: usize,
     /// Hashes and sorted sets that stand for themselves: `refs`, `meta`, `due`, `deadidx`, …, `tsubs:<tenant>`.
     pub hashes: HashMap<String, Fields>,
     pub zsets: HashMap<String, BTreeMap<String, f64>>,
+    /// `own:<tenant>`.
+    pub sets: BTreeMap<String, BTreeSet<String>>,
     /// Milliseconds that each key lives, -1 without an end.
     pub ttls: BTreeMap<String, i64>,
     /// Keys that have no business here.
@@ -130,6 +135,10 @@ impl State {
             "rt" => self.one(id).rt = get(next()),
             "sub" => {
                 let record: String = get(next());
+                let wants: serde_json::Value = serde_json::from_str(&record).unwrap();
+                let wants = wants["events"].as_array().into_iter().flatten().filter_map(|pattern| pattern.as_str());
+                let telling = ["posthaste.*", "posthaste.delivery.*", "posthaste.delivery.dead_lettered"];
+                self.one(id).wants_dead_letters = wants.into_iter().any(|pattern| telling.contains(&pattern));
                 self.one(id).has_record = !record.is_empty();
             }
             "dlv" => {
@@ -156,7 +165,12 @@ impl State {
                     self.undone = pending_counts(pending).into_keys().collect();
                 }
             }
-            "attempts" => self.attempts = stream(next()).into_iter().map(|(id, _)| id).collect(),
+            "attempts" => {
+                self.attempts = stream(next())
+                    .into_iter()
+                    .map(|(id, fields)| (id, fields["l"] == "1" || fields.contains_key("s")))
+                    .collect();
+            }
             "deadev" => self.bad = get::<usize>(next()),
             "cfglog" => drop(next()),
             "pay" => {
@@ -166,12 +180,15 @@ impl State {
             "evs" => {
                 self.statuses.insert(place(id), get(next()));
             }
-            "exp" | "meta" | "cfgv" | "refs" | "cnt" | "rpl" | "owed" | "lim" => {
+            "exp" | "meta" | "cfgv" | "refs" | "cnt" | "rpl" | "owed" | "lim" | "st" => {
                 self.hashes.insert(name.to_owned(), get(next()));
             }
             "subs" | "tsubs" | "due" | "deadidx" | "tdead" | "old" | "mv" => {
                 let members: Vec<(String, f64)> = get(next());
                 self.zsets.insert(name.to_owned(), members.into_iter().collect());
+            }
+            "own" => {
+                self.sets.insert(name.to_owned(), get(next()));
             }
             "idem" | "call" | "asleep" | "lead" | "jobs" => drop(next()),
             _ => {
@@ -191,6 +208,12 @@ impl State {
 
     pub fn zset(&self, name: &str) -> BTreeMap<String, f64> {
         self.zsets.get(name).cloned().unwrap_or_default()
+    }
+
+    /// A count of a subscription's statistics, over all hours.
+    pub fn statistic(&self, id: &str, field: &str) -> u64 {
+        let hours = self.hashes.iter().filter(|(name, _)| name.starts_with(&format!("st:{id}:")));
+        hours.filter_map(|(_, counts)| counts.get(field)).map(|count| count.parse::<u64>().unwrap()).sum()
     }
 
     /// Where each delivery stands: by its entry, or where it has none any more by its event's status.
@@ -244,7 +267,7 @@ fn ask(pipeline: &mut redis::Pipeline, key: &str, kind: &str) {
         "events" => whole(pipeline, "dispatchers"),
         "dead" | "attempts" => drop(pipeline.cmd("XRANGE").arg(key).arg("-").arg("+")),
         "deadev" | "cfglog" => drop(pipeline.cmd("XLEN").arg(key)),
-        "rt" | "tok" | "pay" | "evs" | "exp" | "meta" | "cfgv" | "refs" | "cnt" | "rpl" | "owed" | "lim" => {
+        "rt" | "tok" | "pay" | "evs" | "exp" | "meta" | "cfgv" | "refs" | "cnt" | "rpl" | "owed" | "lim" | "st" => {
             pipeline.cmd("HGETALL").arg(key);
         }
         "inf" | "rty" | "subs" | "tsubs" | "due" | "deadidx" | "tdead" | "old" | "mv" => {
@@ -252,6 +275,7 @@ fn ask(pipeline: &mut redis::Pipeline, key: &str, kind: &str) {
         }
         "att" => drop(pipeline.cmd("LRANGE").arg(key).arg(0).arg(-1)),
         "sub" => drop(pipeline.cmd("GET").arg(key)),
+        "own" => drop(pipeline.cmd("SMEMBERS").arg(key)),
         _ => drop(pipeline.cmd("TYPE").arg(key)),
     }
 }

@@ -5,6 +5,7 @@
 //! its standard input. It never listens on TCP and never reads or writes anything in Redis.
 
 mod folder;
+mod memory;
 mod program;
 
 use std::{path::Path, process::ExitStatus, time::Duration};
@@ -171,6 +172,9 @@ impl Server {
         let mut command = Command::new(self.program.path());
         for (name, value) in SETTINGS {
             command.arg(format!("--{name}")).arg(value);
+        }
+        if let Some(bytes) = memory::limit_bytes() {
+            command.arg("--maxmemory").arg(bytes.to_string());
         }
         command
             .current_dir(self.folder.path())

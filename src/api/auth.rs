@@ -7,7 +7,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, Uri, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Uri, header, request::Parts};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use url::form_urlencoded;
@@ -70,7 +70,10 @@ pub(super) async fn require_key(State(api): State<Api>, mut request: Request, ne
         request.extensions_mut().insert(caller);
         next.run(request).await
     };
-    allowance.noted_in(response)
+    let mut response = allowance.noted_in(response);
+    // It may hold secrets, and is for whoever asked alone.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 async fn admit(api: &Api, sent: Option<&str>) -> Result<(Caller, Allowance), Problem> {
@@ -192,8 +195,6 @@ fn named(headers: &HeaderMap, query: &str) -> Result<Option<String>, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]

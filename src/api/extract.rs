@@ -51,6 +51,13 @@ pub(super) struct Taken {
     _room: OwnedSemaphorePermit,
 }
 
+impl Taken {
+    /// Without its claim on memory: for what reads it once more.
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+}
+
 impl std::ops::Deref for Taken {
     type Target = [u8];
 

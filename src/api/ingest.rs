@@ -3,7 +3,10 @@
 //! There is no key: the signature over the body opens. Whoever does not have the secret learns nothing, not even whether
 //! there is such a webhook.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use axum::{
     Extension, Json as Answer,
@@ -63,7 +66,8 @@ pub(super) async fn post(
     request: Request,
 ) -> Result<Response, Problem> {
     let client = client(peer.map(|Extension(Peer(peer))| peer), request.headers(), &api.settings.trusted_proxies);
-    let of_address = rate::count(&api, &format!("ip.{client}"), api.settings.ingest_address_limit.into()).await?;
+    let of_address =
+        rate::count(&api, &format!("ip.{}", neighbourhood(client)), api.settings.ingest_address_limit.into()).await?;
     if of_address.is_exceeded() {
         return Ok(of_address.noted_in(Problem::rate_limited(&of_address).into_response()));
     }
@@ -142,9 +146,27 @@ fn client(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     named.into_iter().rev().find(|address| !is_trusted(address)).unwrap_or(peer)
 }
 
+/// What is counted as one address: of IPv6 the network that one customer of a provider has (RFC 6177).
+fn neighbourhood(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_whole_network_of_ipv6_counts_as_one_address() {
+        let check = |client: &str, expected: &str| {
+            assert_eq!(neighbourhood(client.parse().unwrap()), expected.parse::<IpAddr>().unwrap(), "{client}");
+        };
+        check("192.0.2.7", "192.0.2.7");
+        check("::ffff:192.0.2.7", "192.0.2.7");
+        check("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::");
+    }
 
     #[test]
     fn a_client_is_named_by_trusted_proxies_only() {

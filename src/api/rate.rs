@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue};
 
 use super::{Api, auth::Caller, error::Problem};
-use crate::manage::now_ms;
+use crate::{manage::now_ms, streams};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -63,11 +63,15 @@ pub(super) async fn of_caller(api: &Api, caller: &Caller) -> Result<Allowance, P
     Ok(allowance)
 }
 
-/// Counts a request of `who`, which is a key, a webhook or an address, against `limit` a minute.
+/// Counts a request of `who`, which is a key, a webhook or an address, against `limit` a minute. A Redis that is full counts
+/// nothing: what frees it must go on.
 pub(super) async fn count(api: &Api, who: &str, limit: u64) -> Result<Allowance, Problem> {
     let now_s = now_ms() / 1000;
     let window = WINDOW.as_secs();
-    let used = api.streams.count_request(who, now_s / window, 2 * WINDOW).await?;
+    let used = match api.streams.count_request(who, now_s / window, 2 * WINDOW).await {
+        Err(streams::Error::Full) => 0,
+        counted => counted?,
+    };
     Ok(Allowance { limit, used, reset_seconds: window - now_s % window })
 }
 

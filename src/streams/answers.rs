@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Streams, error::Result, scripts};
+use super::{Streams, error::Result};
 
 impl Streams {
     /// Keeps `note` under a name of a tenant's that is free; else gives what is kept there.
@@ -30,8 +30,11 @@ impl Streams {
 
     /// Counts a request of `who` in a window of time, which is remembered for `keep`; says how many there were.
     pub async fn count_request(&self, who: &str, window: u64, keep: Duration) -> Result<u64> {
-        let mut command = self.script(&scripts::TALLY, self.shard_of(who));
-        command.arg(format!("{who}:{window}")).arg(keep.as_millis() as u64);
-        self.0.connections.call(&scripts::TALLY, &command).await
+        let key = self.keys().one(self.shard_of(who), "rl", format_args!("{who}:{window}"));
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("INCR").arg(&key);
+        pipeline.cmd("PEXPIRE").arg(&key).arg(keep.as_millis() as u64).arg("NX").ignore();
+        let (count,): (u64,) = self.0.connections.run_all(&pipeline).await?;
+        Ok(count)
     }
 }

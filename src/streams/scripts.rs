@@ -56,7 +56,6 @@ scripts! {
     LEAD = "lead";
     CHECK_IN = "check_in";
     SET_META = "set_meta";
-    TALLY = "tally";
     RESEND = "resend";
     SET_TENANT = "set_tenant";
     LIMIT_TENANT = "limit_tenant";

@@ -58,6 +58,8 @@ async fn data_survive_a_second_start() {
     let data_dir = TempDir::new().unwrap();
     let redis = start(data_dir.path()).await;
     let _: () = eventually(&redis, &["SET", "k", "kept"]).await;
+    let limit: (String, String) = eventually(&redis, &["CONFIG", "GET", "maxmemory"]).await;
+    assert_ne!(limit.1, "0", "publishing is refused before memory runs out");
     let fsync: (String, String) = eventually(&redis, &["CONFIG", "GET", "appendfsync"]).await;
     assert_eq!(fsync.1, "always");
     redis.stop().await;

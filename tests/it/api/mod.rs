@@ -3,6 +3,7 @@
 mod idempotency;
 mod ingest;
 mod keys;
+mod limits;
 mod looking;
 mod openapi;
 mod routes;

@@ -180,11 +180,43 @@ async fn what_cannot_be_done_is_said_in_one_sentence_with_a_code_of_its_own() {
     refused("POSTHASTE_REDIS__SHARDS", "none", &["status"], "redis.shards").await;
     refused("POSTHASTE_REDIS__SHARDS", "7", &["status"], "redis.shards").await;
     refused("POSTHASTE_API__LISTEN", "0.0.0.0:0", &["api"], "api.admin_key").await;
+    refused("POSTHASTE_API__PUBLIC_URL", "https://hooks.example.com", &["api"], "secrets.key").await;
 
     let embedded = Program::new();
     check(&embedded, &["status"], 69, "start `posthaste serve` first").await;
     check(&embedded, &["publish", "a.b"], 69, "start `posthaste serve` first").await;
     check(&embedded, &["--redis", "unix:///nowhere/redis.sock", "check"], 69, "redis.url").await;
+}
+
+#[tokio::test]
+async fn keys_are_made_listed_and_revoked() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let made = program.run(&["key", "create", "--role", "tenant", "--tenant", "acme", "--json"]).await.json();
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    assert_eq!((&made["role"], &made["tenant"]), (&json!("tenant"), &json!("acme")));
+    let shown = program.run(&["key", "create", "--role", "admin"]).await;
+    assert!(shown.stdout.contains("ph_") && shown.stderr.contains("not shown again"), "{shown:?}");
+    let listed = program.run(&["key", "list", "--tenant", "acme"]).await.done();
+    assert!(listed.contains(id) && !listed.contains(key) && listed.lines().count() == 2, "{listed}");
+    program.run(&["key", "create", "--role", "read"]).await.refused(1, "--tenant: is required");
+    let refused = program.run(&["key", "create", "--role", "root"]).await;
+    assert!(refused.code == Some(2) && refused.stderr.contains("admin, tenant, publish or read"), "{refused:?}");
+    program.run(&["key", "revoke", id]).await.done();
+    program.run(&["key", "revoke", id]).await.refused(1, "there is no such key");
+}
+
+#[tokio::test]
+async fn a_secret_is_rotated_and_the_new_one_shown_once() {
+    let redis = TestRedis::start().await;
+    let program = Program::on(&redis);
+    let id = program.create_webhook(&[]).await;
+    let rotated = program.run(&["webhook", "rotate-secret", &id, "--overlap-seconds", "60", "--json"]).await.json();
+    assert!(rotated["secret"].as_str().unwrap().starts_with("whsec_"));
+    assert!(program.run(&["webhook", "show", &id, "--json"]).await.json().get("secret").is_none());
+    let refused = program.run(&["webhook", "rotate-secret", &id, "--secret", "short"]).await;
+    refused.refused(1, "--secret: ");
+    program.run(&["webhook", "rotate-secret", "wh_1"]).await.refused(1, "there is no such webhook");
 }
 
 #[tokio::test]

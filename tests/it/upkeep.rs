@@ -246,3 +246,22 @@ async fn the_gate_closes_before_redis_is_full_and_opens_again() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_sealed_anew_so_that_a_key_that_was_replaced_can_go() {
+    const KEY: &str = "POSTHASTE_SECRETS__KEY";
+    let [old, new] = [b'o', b'n'].map(|byte| base64::Engine::encode(&base64::prelude::BASE64_STANDARD, [byte; 32]));
+    let redis = TestRedis::start().await;
+    let before = Engine::idle(&redis, &[(KEY, &old)]).await;
+    let id = before.subscribe("acme", "https://example.com/", &["*"], |_| ()).await;
+    let was = before.state(id).await;
+
+    let after = Engine::idle(&redis, &[(KEY, &new)]).await;
+    assert!(after.streams.subscription(id).await.is_err(), "the new key alone does not open it yet");
+    let both = Engine::idle(&redis, &[(KEY, &format!("{new},{old}"))]).await;
+    let _janitor = Janitor::start(&both, keep_all());
+    wait_until("the new key alone opens it", async || after.streams.subscription(id).await.is_ok()).await;
+    let is = after.state(id).await;
+    assert_eq!(is.subscription, was.subscription);
+    assert!(is.version > was.version, "senders read it anew");
+}

@@ -34,6 +34,9 @@ pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>, shutdow
     }
 }
 
+/// The least time for a page, so that one that finds nothing to queue does not read the log without a pause.
+const PAUSE_BETWEEN_PAGES: Duration = Duration::from_millis(2);
+
 type Name = (ShardId, String);
 
 struct Replays {
@@ -99,7 +102,9 @@ async fn carry_out(streams: &Streams, shard: ShardId, id: &str, led: &watch::Rec
             return streams.forget_job(shard, id).await;
         }
         match step(streams, &job).await? {
-            Queued::Done(count) => tokio::time::sleep_until(started + pause_after(count, job.rate)).await,
+            Queued::Done(count) => {
+                tokio::time::sleep_until(started + pause_after(count, job.rate).max(PAUSE_BETWEEN_PAGES)).await;
+            }
             Queued::MovedOn(_) => {}
             Queued::Later => tokio::time::sleep(LATER).await,
             Queued::Gone => return Ok(()),

@@ -8,6 +8,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local HOLD_MAX, RETRY_AFTER_MAX = 300000, 3600000
 local TRACKED_TARGETS = 1000
 local ATTEMPTS_KEPT = 20
+local COPIES_AT_MOST = 1000
 local STATISTICS_HOURS = 192
 
 local function key(name, id) return P .. ':' .. name .. ':' .. id end
@@ -154,6 +155,7 @@ end
 local function disown(ev)
   local bytes, tenant = (call('HGET', key('evs', ev), 'o') or ''):match('^(%d+) (.+)$')
   if tenant and call('HINCRBY', P .. ':owed', tenant, -bytes) <= 0 then call('HDEL', P .. ':owed', tenant) end
+  call('HDEL', key('evs', ev), 'o')
   call('HDEL', P .. ':refs', ev)
 end
 
@@ -312,14 +314,15 @@ local function forget(sub, id)
   call('HDEL', key('tok', sub), id, id .. '#')
 end
 
--- Puts an event of the log to a subscription once more, as the first copy that it has not had; returns which, nil where the
--- event is gone. Above TRACKED_TARGETS the first is not noted.
+-- Puts an event of the log to a subscription once more, as the first copy that it has not had; returns which; or nil and
+-- "lost" where the event is gone, "many" where it had all copies that it may have. Above TRACKED_TARGETS the first is not noted.
 local function putAgain(sub, ev)
   local event = call('XRANGE', P .. ':events', ev, ev)[1]
-  if not event and call('EXISTS', key('pay', ev)) == 0 then return nil end
+  if not event and call('EXISTS', key('pay', ev)) == 0 then return nil, 'lost' end
   local evs = key('evs', ev)
   local copy = tonumber(call('HGET', evs, 'n') or 0) > TRACKED_TARGETS and 1 or 0
   while call('HEXISTS', evs, sub .. '#' .. copy) == 1 do copy = copy + 1 end
+  if copy > COPIES_AT_MOST then return nil, 'many' end
   -- What is kept beside the log is owed to somebody already.
   if call('HINCRBY', P .. ':refs', ev, 1) == 1 and event then
     local f = fields(event)

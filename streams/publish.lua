@@ -62,7 +62,10 @@ local function publish(event, body)
   local known = seen(tenant, idem)
   if known then
     local ev, itsNonce, itsSame = known:match('^(%S+) (%S+) (%S+)$')
-    if itsSame == same then return { 'same', ev, itsNonce } end
+    if itsSame == same then
+      for hash in idem:gmatch('%S+') do call('SET', key('idem', tenant .. ':' .. hash), known, 'NX', 'PX', ARGV[3]) end
+      return { 'same', ev, itsNonce }
+    end
     if inId == '' then return { 'conflict' } end
     return bad(tenant, 'idempotency_conflict: the same key came before with another type or data', raw(event, body))
   end

@@ -4,7 +4,7 @@
 -- ARGV 2 call id  3 sub  4 ev  5 copy  6 backlog limit
 -- A repeat with the same call id gets the answer of the first.
 -- Returns {what, its argument}: "due" | "open" (not tried yet, or under way) | "dead" entry (redrive it) | "copy" number |
--- "full" | "gone" (the subscription) | "lost" (the event's body) | "unknown" (the delivery)
+-- "full" | "gone" (the subscription) | "lost" (the event's body) | "many" (copies) | "unknown" (the delivery)
 local callKey, sub, ev, copy = key('call', ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local kept = call('GET', callKey)
 if kept then return { kept:match('^(%a+) ?(.*)$') } end
@@ -23,8 +23,8 @@ if state == 'p' then
   answer = { 'due', '' }
 else
   if call('XLEN', key('dlv', sub)) >= tonumber(ARGV[6]) then return { 'full', '' } end
-  local again = putAgain(sub, ev)
-  if not again then return { 'lost', '' } end
+  local again, why = putAgain(sub, ev)
+  if not again then return { why, '' } end
   answer = { 'copy', again }
 end
 call('SET', callKey, answer[1] .. ' ' .. answer[2], 'PX', 60000)

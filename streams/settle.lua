@@ -11,7 +11,7 @@ local maxDead, disableAfter = tonumber(ARGV[2]), tonumber(ARGV[3])
 local touched, stale = {}, {}
 
 local function touch(sub)
-  if not touched[sub] then touched[sub] = { r = load(sub), done = {}, isDone = {}, counts = {} } end
+  if not touched[sub] then touched[sub] = { r = load(sub), done = {}, isDone = {}, delivered = {}, counts = {} } end
   return touched[sub]
 end
 
@@ -76,7 +76,7 @@ local function settle(result, text)
   if done then
     t.done[#t.done + 1], t.isDone[id] = id, true
     forget(sub, id)
-    if outcome == 'ok' then unref(ev) end
+    if outcome == 'ok' then t.delivered[#t.delivered + 1] = ev end
   else
     call('HDEL', key('tok', sub), id, outcome == 'retry' and id .. '#' or '')
   end
@@ -91,6 +91,8 @@ for sub, t in pairs(touched) do
   if #t.done > 0 then
     call('XACK', key('dlv', sub), 'senders', unpack(t.done))
     call('XDEL', key('dlv', sub), unpack(t.done))
+    -- Last, so that what is settled once more takes no reference away again.
+    for _, ev in ipairs(t.delivered) do unref(ev) end
   end
   if t.r then plan(sub, t.r) end
 end

@@ -65,7 +65,7 @@ pub async fn run(context: &Context, args: ReplayArgs) -> anyhow::Result<()> {
     let (tenant, pattern) = (args.tenant.tenant.as_str(), args.event_type.as_deref());
     let until = args.until.unwrap_or_else(now_ms);
     if args.dry_run {
-        let number = manager.count_replay(tenant, &args.webhook, args.from, until, pattern).await?;
+        let number = manager.count_replay(tenant, &args.webhook, args.from, until, pattern, |_| ()).await?;
         if context.out.is_json {
             return context.out.json(&json!({ "count": number, "dry_run": true }));
         }

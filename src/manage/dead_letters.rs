@@ -21,6 +21,8 @@ use crate::{
 
 /// Dead letters looked at for one page of an answer; a page that had to look further is short, and has a cursor.
 const LOOK_AT_MOST: usize = 5_000;
+/// An unreadable entry of another tenant counts as so many: it comes with its raw fields.
+const ANOTHERS: usize = 10;
 /// Bytes of events in one page, unless the first alone has more.
 pub(super) const PAGE_BYTES: usize = 8 * 1024 * 1024;
 /// Events read at once.
@@ -60,10 +62,15 @@ impl Manager {
         let mut walk = NewestFirst::new(&self.streams, tenant, filter, cursor).await?;
         let next = loop {
             let Some((place, dead)) = walk.next().await? else { break None };
-            if found.len() == limit || looked == LOOK_AT_MOST {
+            if found.len() == limit || looked >= LOOK_AT_MOST {
                 break last;
             }
-            (looked, last) = (looked + 1, Some(place));
+            last = Some(place);
+            let Some(dead) = dead else {
+                looked += ANOTHERS;
+                continue;
+            };
+            looked += 1;
             if filter.allows(&dead) {
                 found.push((place, dead));
             }

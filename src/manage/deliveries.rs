@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{ManageError, Manager};
+use super::{ManageError, Manager, events::ATTEMPTS_AT_ONCE};
 use crate::{
     domain::{
         attempt::Attempt,
@@ -15,8 +15,8 @@ use crate::{
 
 /// Deliveries of one event that are shown in full; the others are counted.
 const SHOWN_AT_MOST: usize = 100;
-/// Attempts read at once: each holds the beginning of an answer.
-const ATTEMPTS_AT_ONCE: usize = 100;
+/// Attempts that are shown of the deliveries of one event together; of each at least the last two.
+const ATTEMPTS_SHOWN: usize = 200;
 
 /// All that is known of a delivery.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,6 +116,10 @@ impl Manager {
         let standings = status.deliveries.iter().map(DeliveryStatus::standing);
         let standing = Standing::of_all(standings, status.unnoted > 0 || !status.is_dispatched);
         status.deliveries.truncate(SHOWN_AT_MOST);
+        let each = (ATTEMPTS_SHOWN / status.deliveries.len().max(1)).max(2);
+        for delivery in &mut status.deliveries {
+            delivery.attempt_log.drain(..delivery.attempt_log.len().saturating_sub(each));
+        }
         let deliveries = self.views(id.shard, event.as_ref(), status.deliveries).await?;
         let event_type = match event {
             Some(event) => Some(event.event_type),

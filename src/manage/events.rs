@@ -18,6 +18,9 @@ const LOOK_BYTES: usize = 32 * 1024 * 1024;
 /// Events read at once: each may be as large as `delivery.max_payload_bytes` allows.
 const READ_AT_ONCE: usize = 32;
 
+/// Attempts read at once: each holds the beginning of an answer.
+pub(super) const ATTEMPTS_AT_ONCE: usize = 100;
+
 /// Which events are meant: those that fit all that is given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
@@ -155,8 +158,15 @@ impl Manager {
             deliveries.iter().flat_map(|delivery| delivery.attempt_log.iter().copied()).collect();
         places.retain(|place| before.is_none_or(|before| *place < before));
         places.sort_unstable_by(|a, b| b.cmp(a));
-        let mut attempts = self.streams.attempts(id.shard, &places).await?;
-        attempts.retain(|(id, attempt)| attempt.event == event && filter.allows_attempt(*id, attempt));
+        let mut attempts = Vec::new();
+        for page in places.chunks(ATTEMPTS_AT_ONCE) {
+            let mut found = self.streams.attempts(id.shard, page).await?;
+            found.retain(|(id, attempt)| attempt.event == event && filter.allows_attempt(*id, attempt));
+            attempts.append(&mut found);
+            if attempts.len() > limit {
+                break;
+            }
+        }
         let is_more = attempts.len() > limit;
         attempts.truncate(limit);
         let before = attempts.last().map(|(id, _)| id.at).filter(|_| is_more);

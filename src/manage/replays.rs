@@ -2,12 +2,19 @@
 
 use super::{ManageError, Manager, Seed};
 use crate::{
-    domain::{Invalid, filter::Pattern, id::StreamId},
+    domain::{
+        Invalid,
+        filter::Pattern,
+        id::{StreamId, SubscriptionId},
+    },
     streams::{Job, JobState, LogEntry, ShardId},
 };
 
-/// Events of the log read at once.
-const PAGE: usize = 200;
+/// Events of the log read at once: their bodies come with them.
+const PAGE: usize = 50;
+/// Replays that run at once, to all webhooks of a shard and to one.
+const RUNNING_AT_MOST: usize = 64;
+const RUNNING_A_WEBHOOK: usize = 4;
 
 /// A replay that somebody asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +48,7 @@ impl Manager {
         if let Some(begun) = self.streams.job(webhook.id.shard, &id).await? {
             return Ok(begun);
         }
+        self.check_room_for_replay(webhook.id).await?;
         let job = Job {
             id,
             subscription: webhook.id,
@@ -56,7 +64,28 @@ impl Manager {
         Ok(job)
     }
 
-    /// How many events such a replay would put to the webhook, if it began now.
+    /// Replays read the log of all tenants of a shard, so there are only so many at once.
+    async fn check_room_for_replay(&self, webhook: SubscriptionId) -> Result<(), ManageError> {
+        let running = self.streams.running_jobs(&[webhook.shard]).await?;
+        if running.len() >= RUNNING_AT_MOST {
+            let problem =
+                format!("{RUNNING_AT_MOST} replays are running beside each other: try again when some have ended");
+            return Err(ManageError::Conflict(problem));
+        }
+        let mut of_webhook = 0;
+        for (shard, id) in running {
+            of_webhook +=
+                usize::from(self.streams.job(shard, &id).await?.is_some_and(|job| job.subscription == webhook));
+        }
+        if of_webhook >= RUNNING_A_WEBHOOK {
+            let problem =
+                format!("{RUNNING_A_WEBHOOK} replays to this webhook are running: try again when one has ended");
+            return Err(ManageError::Conflict(problem));
+        }
+        Ok(())
+    }
+
+    /// How many events such a replay would put to the webhook, if it began now. `progress` is told the number so far.
     ///
     /// # Errors
     /// As [`Self::start_replay`].
@@ -67,6 +96,7 @@ impl Manager {
         from_ms: u64,
         until_ms: u64,
         pattern: Option<&str>,
+        mut progress: impl FnMut(u64),
     ) -> Result<u64, ManageError> {
         let (mut from, until) = range(from_ms, until_ms)?;
         let pattern = pattern.map(filter).transpose()?;
@@ -79,6 +109,7 @@ impl Manager {
                 LogEntry::Unreadable(_) => false,
             };
             count += page.iter().filter(meant).count() as u64;
+            progress(count);
             match page.last() {
                 Some(last) if page.len() == PAGE => from = last.at().next(),
                 _ => return Ok(count),

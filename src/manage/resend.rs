@@ -63,6 +63,10 @@ impl Manager {
                 Resend::Unknown => return Err(ManageError::NotFound("delivery")),
                 Resend::Full => return Err(is_full(webhook)),
                 Resend::Gone => return Err(is_deleted(webhook)),
+                Resend::Many => {
+                    let problem = "this event was sent to this webhook a thousand times more: publish it again";
+                    return Err(ManageError::Conflict(problem.to_owned()));
+                }
                 Resend::Lost => {
                     let problem = "the event is not kept any more (retention.events_days): publish it again";
                     return Err(ManageError::Conflict(problem.to_owned()));

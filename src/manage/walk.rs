@@ -18,7 +18,7 @@ use crate::{
         event::DEFAULT_TENANT,
         id::{BadId, NotAnId, StreamId, SubscriptionId},
     },
-    streams::{self, DEAD_AT_MOST, DeadLetter, Streams},
+    streams::{self, BadEntry, DEAD_AT_MOST, DeadLetter, ShardId, Streams},
 };
 
 /// Read at once of one source that is merged with others.
@@ -83,7 +83,7 @@ pub(super) struct NewestFirst<'a> {
     tenant: &'a str,
     needs_type: bool,
     oldest: StreamId,
-    merged: Merged<Source, Dead>,
+    merged: Merged<Source, Option<Dead>>,
 }
 
 impl<'a> NewestFirst<'a> {
@@ -102,8 +102,8 @@ impl<'a> NewestFirst<'a> {
         Ok(Self { streams, tenant, needs_type: filter.event_type.is_some(), oldest, merged })
     }
 
-    /// The next one, and where it stands.
-    pub async fn next(&mut self) -> streams::Result<Option<(DeadLetterCursor, Dead)>> {
+    /// What is next, and where it stands; `None` for what is another tenant's.
+    pub async fn next(&mut self) -> streams::Result<Option<(DeadLetterCursor, Option<Dead>)>> {
         loop {
             match self.merged.step() {
                 Step::Read(source, first) => {
@@ -116,23 +116,24 @@ impl<'a> NewestFirst<'a> {
         }
     }
 
-    /// A page of what is this tenant's.
-    async fn read(&self, source: Source, mut first: StreamId) -> streams::Result<VecDeque<(StreamId, Dead)>> {
+    async fn read(&self, source: Source, first: StreamId) -> streams::Result<VecDeque<(StreamId, Option<Dead>)>> {
         if let Source::Webhook(id) = source {
             let mut letters = self.streams.dead_letters(id, first, self.oldest, PAGE).await?;
             if self.needs_type {
                 add_types(self.streams, id, &mut letters).await?;
             }
-            return Ok(letters.into_iter().map(|letter| (letter.entry, Dead::Letter(letter))).collect());
+            return Ok(letters.into_iter().map(|letter| (letter.entry, Some(Dead::Letter(letter)))).collect());
         }
-        loop {
-            let page = bad_page(self.streams, self.tenant, source, first, self.oldest).await?;
-            match page.next {
-                Some(next) if page.entries.is_empty() => first = next,
-                _ => return Ok(page.entries.into_iter().map(|entry| (entry.id.at, Dead::Bad(entry))).collect()),
-            }
-        }
+        let entries =
+            self.streams.bad_entries(shard_of(self.streams, self.tenant, source), first, self.oldest, PAGE).await?;
+        let ours = |entry: BadEntry| (entry.id.at, owns(self.tenant, &entry).then_some(Dead::Bad(entry)));
+        Ok(entries.into_iter().map(ours).collect())
     }
+}
+
+/// The shard whose unreadable entries a source holds; `None` for those of no shard.
+fn shard_of(streams: &Streams, tenant: &str, source: Source) -> Option<ShardId> {
+    (source == Source::Shard).then(|| streams.shard_of(tenant))
 }
 
 /// A page of unreadable entries that are shown to a tenant, and where the next begins.
@@ -148,8 +149,7 @@ async fn bad_page(
     first: StreamId,
     oldest: StreamId,
 ) -> streams::Result<BadPage> {
-    let shard = (source == Source::Shard).then(|| streams.shard_of(tenant));
-    let mut entries = streams.bad_entries(shard, first, oldest, PAGE).await?;
+    let mut entries = streams.bad_entries(shard_of(streams, tenant, source), first, oldest, PAGE).await?;
     let is_last = entries.len() < PAGE;
     let next = entries.last().filter(|_| !is_last).and_then(|entry| entry.id.at.previous());
     entries.retain(|entry| owns(tenant, entry));

@@ -276,13 +276,21 @@ impl Manager {
     pub async fn resume_webhook(&self, tenant: &str, id: &str, skip: bool) -> Result<Versioned, ManageError> {
         let webhook = self.webhook(tenant, id).await?;
         let subscription = webhook.subscription.id;
-        if skip {
-            if webhook.state.status == Status::Active {
-                self.set_active(subscription, false).await?;
-            }
-            self.skip_backlog(subscription).await?;
+        if !skip {
+            self.set_active(subscription, true).await?;
+            return self.webhook(tenant, id).await;
         }
-        self.set_active(subscription, true).await?;
+        // To its end, also when whoever asked goes away meanwhile: it must not be left paused.
+        let manager = self.clone();
+        let skipping = tokio::spawn(async move {
+            if webhook.state.status == Status::Active {
+                manager.set_active(subscription, false).await?;
+            }
+            let skipped = manager.skip_backlog(subscription).await;
+            manager.set_active(subscription, true).await?;
+            skipped
+        });
+        skipping.await.map_err(|error| ManageError::Conflict(format!("the backlog was not skipped: {error}")))??;
         self.webhook(tenant, id).await
     }
 

@@ -23,6 +23,9 @@ use crate::domain::{
 const CREDENTIALS: [&str; 6] =
     ["authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-auth-token"];
 
+/// What is kept of a request's headers, ours first.
+const HEADERS_KEPT_BYTES: usize = 16 * 1024;
+
 /// A subscription made ready to post to.
 pub struct Target {
     pub subscription: Subscription,
@@ -116,7 +119,9 @@ impl Target {
             }
         }
         let request = post::Request::new(self.url.clone(), headers, body);
-        let kept = request.headers.iter().map(kept_header).collect();
+        let is_ours = |(name, _): &(&HeaderName, &HeaderValue)| !self.headers.contains_key(*name);
+        let (ours, custom): (Vec<_>, Vec<_>) = request.headers.iter().partition(is_ours);
+        let kept = post::within(HEADERS_KEPT_BYTES, ours.into_iter().chain(custom).map(kept_header));
         (request, kept)
     }
 }

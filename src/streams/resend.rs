@@ -25,6 +25,8 @@ pub enum Resend {
     Gone,
     /// It had ended, and its event is not kept any more.
     Lost,
+    /// It had ended, and the event was put to the subscription as often as it may be.
+    Many,
     /// Nothing is noted of the delivery.
     Unknown,
 }
@@ -51,6 +53,7 @@ impl Streams {
             "full" => Resend::Full,
             "gone" => Resend::Gone,
             "lost" => Resend::Lost,
+            "many" => Resend::Many,
             "unknown" => Resend::Unknown,
             _ => return Err(unreadable("an answer of resend")),
         })

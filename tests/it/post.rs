@@ -374,7 +374,7 @@ async fn a_blocked_address_is_named_with_the_name_that_led_to_it() {
     let post = Post::with_names(config(public_rules()), names).unwrap();
     let failure = failure(post.send(request("http://app.example/"), LONG).await);
     assert_eq!(failure.kind, FailureKind::BlockedAddress);
-    assert_eq!(failure.text, "app.example resolves to 10.0.0.1, a private address");
+    assert_eq!(failure.text, "app.example resolves to a private address, which is not allowed (targets.allow_cidrs)");
 }
 
 #[tokio::test]
@@ -395,7 +395,7 @@ async fn a_name_that_resolves_elsewhere_the_second_time_is_checked_again() {
     let url = format!("http://app.example:{}/", receiver.address().port());
     assert_eq!(response(post.send(request(&url), LONG).await).status, 200);
     let failure = failure(post.send(request(&url), LONG).await);
-    assert_eq!(failure.text, "app.example resolves to 192.168.0.1, a private address");
+    assert_eq!(failure.text, "app.example resolves to a private address, which is not allowed (targets.allow_cidrs)");
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ const DRAIN_MAX: Duration = Duration::from_millis(250);
 /// What is kept of an answer's headers.
 const HEADERS_KEPT: usize = 64;
 const HEADER_VALUE_KEPT_BYTES: usize = 1024;
+const HEADERS_KEPT_BYTES: usize = 8 * 1024;
 
 const OUR_USER_AGENT: &str = concat!("posthaste/", env!("CARGO_PKG_VERSION"));
 
@@ -212,7 +213,19 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
         let bytes = value.as_bytes();
         String::from_utf8_lossy(&bytes[..bytes.len().min(HEADER_VALUE_KEPT_BYTES)]).into_owned()
     };
-    headers.iter().take(HEADERS_KEPT).map(|(name, value)| (name.as_str().to_owned(), shown(value))).collect()
+    let kept = headers.iter().take(HEADERS_KEPT).map(|(name, value)| (name.as_str().to_owned(), shown(value)));
+    within(HEADERS_KEPT_BYTES, kept)
+}
+
+/// The first headers that together are not larger.
+pub fn within(bytes: usize, headers: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    let mut used = 0;
+    headers
+        .take_while(|(name, value)| {
+            used += name.len() + value.len();
+            used <= bytes
+        })
+        .collect()
 }
 
 fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {

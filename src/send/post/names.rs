@@ -38,8 +38,9 @@ pub(super) enum ResolveError {
     NotFound { host: String, reason: String },
     #[error("{host} does not resolve to any address")]
     NoAddress { host: String },
-    #[error("{host} resolves to {address}, {reason}")]
-    Blocked { host: String, address: IpAddr, reason: &'static str },
+    /// Which address is not told: what names of our network resolve to is nobody's business.
+    #[error("{host} resolves to {reason}, which is not allowed (targets.allow_cidrs)")]
+    Blocked { host: String, reason: &'static str },
     #[error("{address} is {reason}, which is not allowed (targets.allow_cidrs)")]
     BlockedLiteral { address: IpAddr, reason: &'static str },
 }
@@ -75,13 +76,13 @@ fn allowed(rules: &AddressRules, host: String, addresses: Vec<IpAddr>) -> Result
     let mut blocked = None;
     for address in addresses {
         match rules.check_address(address) {
-            Err(reason) if !is_trusted => blocked = Some((address, reason)),
+            Err(reason) if !is_trusted => blocked = Some(reason),
             _ => allowed.push(address),
         }
     }
     match blocked {
         _ if !allowed.is_empty() => Ok(allowed),
-        Some((address, reason)) => Err(ResolveError::Blocked { host, address, reason }),
+        Some(reason) => Err(ResolveError::Blocked { host, reason }),
         None => Err(ResolveError::NoAddress { host }),
     }
 }

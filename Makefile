@@ -8,7 +8,7 @@ CASES ?= 500
 CHAOS_SECONDS ?= 120
 REPEATS ?= 20
 
-.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos
+.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos smoke
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -57,7 +57,7 @@ tests:
 		cargo test --locked --no-fail-fast; \
 	fi
 
-verify: verify-long verify-chaos ## What takes long, or needs more than Rust and Redis
+verify: verify-long verify-chaos smoke ## What takes long, or needs more than Rust and Redis
 
 verify-long: redis ## The invariants over many more random runs, and all tests many times in a row
 	POSTHASTE_CASES=$(CASES) cargo test --locked --test it invariants
@@ -65,3 +65,6 @@ verify-long: redis ## The invariants over many more random runs, and all tests m
 
 verify-chaos: redis ## Processes and Redis killed at random under load: nothing accepted is lost
 	POSTHASTE_CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked --test it chaos -- --nocapture
+
+smoke: redis ## Every operation of the API by curl, as a user would try it
+	tests/api.sh

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Api, error::Problem};
-use crate::manage::Seed;
+use crate::{domain::event::is_array, manage::Seed};
 
 /// Bytes of a body that holds no event.
 const BODY_BYTES: usize = 256 * 1024;
@@ -24,8 +24,11 @@ const ROOM_KIB: usize = 256 * 1024;
 const BODY_WITHIN: Duration = Duration::from_secs(30);
 pub(super) const JSON: &str = "application/json";
 
-/// Parses JSON; the whole of it, and no field that is not known.
+/// Parses a JSON object; the whole of it, and no field that is not known.
 pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    if is_array(text) {
+        return Err(Problem::bad_request("invalid_json", "the body must be an object, not an array"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -111,7 +114,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     }
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or null.
 pub(super) struct OptionalJson<T>(pub T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJson<T> {
@@ -126,7 +129,7 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJson<T> {
         if media_type(&parts.headers) != JSON {
             return Err(Problem::unsupported_media_type(JSON));
         }
-        parse(&body).map(Self)
+        parse::<Option<T>>(&body).map(|body| Self(body.unwrap_or_default()))
     }
 }
 
@@ -141,14 +144,14 @@ impl FromRequestParts<Api> for NewId {
     }
 }
 
-/// The one id in the path.
-pub(super) struct Id(pub String);
+/// The one id in the path, or as many as the type says.
+pub(super) struct Id<T = String>(pub T);
 
-impl FromRequestParts<Api> for Id {
+impl<T: DeserializeOwned + Send + 'static> FromRequestParts<Api> for Id<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
-        parts.extract::<Path<String>>().await.map(|Path(id)| Self(id)).map_err(|_| Problem::not_found("id"))
+        parts.extract::<Path<T>>().await.map(|Path(id)| Self(id)).map_err(|_| Problem::not_found("id"))
     }
 }
 
@@ -164,11 +167,12 @@ mod tests {
             let problem = parse::<BTreeMap<String, u32>>(text.as_bytes()).unwrap_err();
             assert_eq!(problem.code, code, "{text}: {}", problem.detail);
         };
-        assert_eq!(parse::<Vec<u32>>(b" [1] ").unwrap(), [1]);
+        assert_eq!(parse::<BTreeMap<String, u32>>(b" {\"a\":1} ").unwrap()["a"], 1);
         check("", "invalid_json");
         check("{", "invalid_json");
         check("{} {}", "invalid_json");
         check("[]", "invalid_json");
+        check(" [1]", "invalid_json");
         check(r#"{"a":-1}"#, "invalid");
         check(r#"{"a":"x"}"#, "invalid");
     }

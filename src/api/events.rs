@@ -42,13 +42,18 @@ pub(super) struct Accepted {
     id: String,
 }
 
+/// An event that is not, and why.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Refused {
+    error: ProblemJson,
+}
+
 /// What became of an event of a batch.
 #[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(untagged)]
 pub(super) enum BatchResult {
-    Error(ProblemJson),
-    #[serde(untagged)]
     Accepted(Accepted),
+    Refused(Refused),
 }
 
 /// One for each event, in their order.
@@ -147,7 +152,7 @@ pub(super) async fn publish_batch(
     }
     let data = results.into_iter().map(|result| match result {
         Ok(id) => BatchResult::Accepted(Accepted { id: id.to_string() }),
-        Err(problem) => BatchResult::Error(problem.to_json()),
+        Err(problem) => BatchResult::Refused(Refused { error: problem.to_json() }),
     });
     Ok((StatusCode::ACCEPTED, Answer(BatchResults { data: data.collect() })))
 }
@@ -241,7 +246,7 @@ mod tests {
         let json = |result: BatchResult| serde_json::to_value(result).unwrap();
         let accepted = json(BatchResult::Accepted(Accepted { id: "evt_1".into() }));
         assert_eq!(accepted, serde_json::json!({ "id": "evt_1" }));
-        let error = json(BatchResult::Error(Problem::invalid("type", "is required").to_json()));
+        let error = json(BatchResult::Refused(Refused { error: Problem::invalid("type", "is required").to_json() }));
         assert_eq!(error["error"]["code"], "invalid");
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{MatchedPath, Request, State},
+    extract::{FromRequestParts, MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -85,12 +85,7 @@ impl Kept {
 }
 
 /// Answers the repeat of a POST as the first was answered.
-pub(super) async fn keep_answers(
-    State(api): State<Api>,
-    Tenant(tenant): Tenant,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
+pub(super) async fn keep_answers(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
     // A single event has its key in the log itself.
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     if request.method() != Method::POST || route.as_deref() == Some(events::PATH) {
@@ -98,8 +93,10 @@ pub(super) async fn keep_answers(
     }
     let Some(key) = idempotency_key(request.headers())? else { return Ok(next.run(request).await) };
     let Some(caller) = request.extensions().get::<Caller>() else { return Err(Problem::unauthorized()) };
-    let owner = Owner::new(&tenant, &caller.id, bearer(request.headers()).unwrap_or_default(), &key);
-    let (parts, body) = request.into_parts();
+    let (caller, token) = (caller.id.clone(), bearer(request.headers()).unwrap_or_default().to_owned());
+    let (mut parts, body) = request.into_parts();
+    let Tenant(tenant) = Tenant::from_request_parts(&mut parts, &api).await?;
+    let owner = Owner::new(&tenant, &caller, &token, &key);
     let body = read_body(&api, body, &parts.headers, BATCH_BYTES).await?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let fingerprint = digest(&[target.as_bytes(), &body]);

@@ -2,7 +2,7 @@
 
 use axum::{
     Json as Answer,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     domain::time::rfc3339,
-    manage::{NewReplay, now_ms},
+    manage::{NewReplay, check_rate, now_ms},
     streams::{Job, JobState},
 };
 
@@ -83,12 +83,13 @@ pub(super) async fn start(
     let from = body.from.ok_or_else(|| Problem::invalid("from", "is required"))?;
     let from_ms = moment("from", &from)?;
     let until_ms = body.until.map_or_else(|| Ok(now_ms()), |until| moment("until", &until))?;
+    let rate = check_rate(body.rate)?;
     if body.dry_run {
         let pattern = body.event_type.as_deref();
         let count = api.manager.count_replay(&tenant, &webhook, from_ms, until_ms, pattern).await?;
         return Ok(Answer(ReplayCount { count, dry_run: true }).into_response());
     }
-    let asked = NewReplay { from_ms, until_ms, pattern: body.event_type, rate: body.rate, seed: Some(seed) };
+    let asked = NewReplay { from_ms, until_ms, pattern: body.event_type, rate, seed: Some(seed) };
     let job = api.manager.start_replay(&tenant, &webhook, &asked).await?;
     Ok((StatusCode::ACCEPTED, Answer(ReplayJson::of(&job))).into_response())
 }
@@ -104,7 +105,7 @@ pub(super) async fn start(
 pub(super) async fn show(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
-    Path((webhook, id)): Path<(String, String)>,
+    Id((webhook, id)): Id<(String, String)>,
 ) -> Result<Answer<ReplayJson>, Problem> {
     Ok(Answer(ReplayJson::of(&api.manager.replay(&tenant, &webhook, &id).await?)))
 }

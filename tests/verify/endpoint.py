@@ -1,4 +1,7 @@
-"""An endpoint for webhooks: answers 500 below /fail, else 200. Prints where it listens."""
+"""An endpoint for webhooks: answers 500 below /fail, else 200. Prints where it listens.
+
+As a proxy (`targets.proxy`) it answers by itself whatever is asked of others, so that nothing leaves this machine.
+"""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -14,6 +17,10 @@ class Endpoint(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)
+
+    def do_CONNECT(self):
+        self.send_response(200)
+        self.end_headers()
 
     def log_message(self, *_):
         pass

@@ -7,8 +7,10 @@ SHELL := /bin/bash
 CASES ?= 500
 CHAOS_SECONDS ?= 120
 REPEATS ?= 20
+# Requests that schemathesis makes up for each operation and phase; with 100 it takes about five minutes.
+SCHEMATHESIS_EXAMPLES ?= 100
 
-.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos
+.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos smoke verify-api verify-signatures verify-deny
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -57,7 +59,7 @@ tests:
 		cargo test --locked --no-fail-fast; \
 	fi
 
-verify: verify-long verify-chaos ## What takes long, or needs more than Rust and Redis
+verify: verify-long verify-chaos smoke verify-api verify-signatures verify-deny ## What takes long, or needs more than Rust and Redis
 
 verify-long: redis ## The invariants over many more random runs, and all tests many times in a row
 	POSTHASTE_CASES=$(CASES) cargo test --locked --test it invariants
@@ -65,3 +67,30 @@ verify-long: redis ## The invariants over many more random runs, and all tests m
 
 verify-chaos: redis ## Processes and Redis killed at random under load: nothing accepted is lost
 	POSTHASTE_CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked --test it chaos -- --nocapture
+
+smoke: redis ## Every operation of the API by curl, as a user would try it
+	tests/api.sh
+
+verify-api: redis ## Requests made up from the OpenAPI document: none is answered otherwise than it says
+	@test -x target/verify/schemathesis/bin/python || python3 -m venv target/verify/schemathesis
+	@target/verify/schemathesis/bin/pip install --quiet --requirement tests/verify/schemathesis.txt
+	tests/verify/schemathesis.sh --max-examples $(SCHEMATHESIS_EXAMPLES)
+
+verify-signatures: redis ## Official libraries accept our signatures, and we theirs
+	@mkdir -p target/verify/signatures
+	@cp tests/verify/signatures/{package.json,package-lock.json,receiver.mjs} target/verify/signatures
+	@cd target/verify/signatures && npm ci --no-audit --no-fund --loglevel=error
+	@test -x target/verify/signatures/venv/bin/python || python3 -m venv target/verify/signatures/venv
+	@target/verify/signatures/venv/bin/pip install --quiet --requirement tests/verify/signatures/requirements.txt
+	tests/verify/signatures.sh
+
+# Building cargo-deny takes minutes, once for a machine. Advisories are in a database that the network has: where it is out
+# of reach that is said, and nothing fails for it; what it names fails.
+verify-deny: ## Licences, sources and duplicates of what is built in, and known vulnerabilities
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --locked check licenses bans sources
+	@if cargo deny --locked fetch db 2>/dev/null; then \
+		cargo deny --locked check --disable-fetch advisories; \
+	else \
+		echo 'known vulnerabilities: not looked for, their database is out of reach' >&2; \
+	fi

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     domain::outcome::Reason,
-    manage::{DeadLetterFilter, DeadLetterId},
+    manage::{DeadLetterFilter, DeadLetterId, check_rate},
 };
 
 /// Ids that one request may name.
@@ -129,10 +129,7 @@ pub(super) async fn replay(
     Tenant(tenant): Tenant,
     OptionalJson(body): OptionalJson<ReplayBody>,
 ) -> Result<Answer<Replayed>, Problem> {
-    let (dry_run, rate) = (body.dry_run, body.rate);
-    if rate == Some(0) {
-        return Err(Problem::invalid("rate", "at least 1 a second, or none for no limit"));
-    }
+    let (dry_run, rate) = (body.dry_run, check_rate(body.rate)?);
     let Some(filter) = filter(body)? else { return Ok(Answer(Replayed { count: 0, dry_run, has_more: false })) };
     if dry_run {
         let count = api.manager.count_replayable(&tenant, &filter).await?;

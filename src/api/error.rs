@@ -216,6 +216,10 @@ impl From<ManageError> for Problem {
     }
 }
 
+/// Marks an answer that says: the thing was made before.
+#[derive(Clone)]
+pub(super) struct AlreadyThere;
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = match serde_json::to_vec(&self.to_json()) {
@@ -224,6 +228,9 @@ impl IntoResponse for Problem {
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
+        if self.id.is_some() {
+            response.extensions_mut().insert(AlreadyThere);
+        }
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {

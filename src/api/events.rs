@@ -1,12 +1,17 @@
 //! `/api/v1/events`.
 
+use std::fmt;
+
 use axum::{
     Json as Answer,
     extract::{Request, State},
 };
 use futures_util::future::join_all;
 use http::StatusCode;
-use serde::Serialize;
+use serde::{
+    Deserializer, Serialize,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -22,7 +27,7 @@ use super::{
 };
 use crate::{
     domain::id::{DeliveryId, EventId},
-    manage::{EventFilter, now_ms},
+    manage::{EventFilter, Seed, now_ms},
     publish::Submitted,
 };
 
@@ -32,6 +37,8 @@ const ENVELOPE_BYTES: usize = 64 * 1024;
 const BATCH_AT_MOST: usize = 1_000;
 /// Where a single event is published.
 pub(super) const PATH: &str = "/api/v1/events";
+/// Where many are.
+pub(super) const BATCH_PATH: &str = "/api/v1/events/batch";
 /// How far back a list of events goes where nothing is said.
 const SINCE_UNSAID_MS: u64 = 24 * 60 * 60 * 1000;
 const NDJSON: &str = "application/x-ndjson";
@@ -42,13 +49,18 @@ pub(super) struct Accepted {
     id: String,
 }
 
+/// An event that is not, and why.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Refused {
+    error: ProblemJson,
+}
+
 /// What became of an event of a batch.
 #[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(untagged)]
 pub(super) enum BatchResult {
-    Error(ProblemJson),
-    #[serde(untagged)]
     Accepted(Accepted),
+    Refused(Refused),
 }
 
 /// One for each event, in their order.
@@ -75,20 +87,29 @@ pub(super) async fn publish(
         return Err(Problem::unsupported_media_type(JSON));
     }
     let key = idempotency_key(&parts.headers)?;
-    let body = read_body(&api, body, &parts.headers, api.settings.max_payload_bytes + ENVELOPE_BYTES).await?;
+    let body = read_body(&api, body, &parts, api.settings.max_payload_bytes + ENVELOPE_BYTES).await?;
     api.manager.ensure_tenant(&tenant).await?;
-    let id = answer(submit(&api, &tenant, &body, key).await).await?;
+    let id = answer(submit(&api, &tenant, &body, Key::Given(key)).await).await?;
     Ok((StatusCode::ACCEPTED, Answer(Accepted { id: id.to_string() })))
 }
 
+/// An event's idempotency key, besides the one in its body.
+enum Key {
+    /// That of the header: the body must not have another.
+    Given(Option<String>),
+    /// For an event that has none.
+    IfNone(Option<String>),
+}
+
 /// Takes an event to publish it; those of a tenant come into the log in the order in which they are taken.
-async fn submit(api: &Api, tenant: &str, body: &[u8], key: Option<String>) -> Result<Submitted, Problem> {
+async fn submit(api: &Api, tenant: &str, body: &[u8], key: Key) -> Result<Submitted, Problem> {
     let mut event = parse::<EventBody>(body)?.into_event(tenant.to_owned())?;
-    if let (Some(header), Some(field)) = (&key, &event.idempotency_key)
-        && header != field
-    {
-        return Err(Problem::invalid("idempotency_key", "the header Idempotency-Key says another: give one"));
-    }
+    let key = match key {
+        Key::Given(Some(key)) if event.idempotency_key.as_ref().is_some_and(|field| *field != key) => {
+            return Err(Problem::invalid("idempotency_key", "the header Idempotency-Key says another: give one"));
+        }
+        Key::Given(key) | Key::IfNone(key) => key,
+    };
     event.idempotency_key = event.idempotency_key.or(key);
     check_size(event.data.len(), api.settings.max_payload_bytes)?;
     Ok(api.publisher.submit(event).await?)
@@ -127,16 +148,18 @@ pub(super) async fn publish_batch(
     if kind != JSON && kind != NDJSON {
         return Err(Problem::unsupported_media_type("application/json, or application/x-ndjson"));
     }
-    let body = read_body(&api, body, &parts.headers, BATCH_BYTES).await?;
-    let items = if kind == JSON { array_items(&body)? } else { lines(&body) };
-    if items.len() > BATCH_AT_MOST {
-        let count = items.len();
+    let body = read_body(&api, body, &parts, BATCH_BYTES).await?;
+    let (items, count) = if kind == JSON { array_items(&body)? } else { lines(&body) };
+    if count > BATCH_AT_MOST {
         return Err(Problem::too_large(format!("{count} events; at most {BATCH_AT_MOST} are allowed in a batch")));
     }
     api.manager.ensure_tenant(&tenant).await?;
     let mut submitted = Vec::with_capacity(items.len());
-    for item in items {
-        submitted.push(submit(&api, &tenant, item, None).await);
+    // A batch that was broken off is published once more with the same seed: what came into the log is not doubled.
+    let seed = parts.extensions.get::<Seed>().map(|seed| format!("batch {}.{}", seed.ms, seed.random));
+    for (index, item) in items.into_iter().enumerate() {
+        let key = seed.as_ref().map(|seed| format!("{seed}.{index}"));
+        submitted.push(submit(&api, &tenant, item, Key::IfNone(key)).await);
     }
     let results = join_all(submitted.into_iter().map(answer)).await;
     // Nothing was taken, and the same may be sent again: better said once than a thousand times.
@@ -147,20 +170,50 @@ pub(super) async fn publish_batch(
     }
     let data = results.into_iter().map(|result| match result {
         Ok(id) => BatchResult::Accepted(Accepted { id: id.to_string() }),
-        Err(problem) => BatchResult::Error(problem.to_json()),
+        Err(problem) => BatchResult::Refused(Refused { error: problem.to_json() }),
     });
     Ok((StatusCode::ACCEPTED, Answer(BatchResults { data: data.collect() })))
 }
 
-fn array_items(body: &[u8]) -> Result<Vec<&[u8]>, Problem> {
-    let items: Vec<&RawValue> = serde_json::from_slice(body)
-        .map_err(|error| Problem::bad_request("invalid_json", format!("an array of events is wanted: {error}")))?;
-    Ok(items.into_iter().map(|item| item.get().as_bytes()).collect())
+/// The first items of a batch, one more than it may have at most, and how many there are.
+type Items<'b> = (Vec<&'b [u8]>, usize);
+
+fn array_items(body: &[u8]) -> Result<Items<'_>, Problem> {
+    struct Array;
+
+    impl<'de> Visitor<'de> for Array {
+        type Value = (Vec<&'de RawValue>, usize);
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array of events")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+            let (mut items, mut count) = (Vec::new(), 0);
+            while items.len() <= BATCH_AT_MOST
+                && let Some(item) = array.next_element::<&RawValue>()?
+            {
+                items.push(item);
+                count += 1;
+            }
+            while array.next_element::<IgnoredAny>()?.is_some() {
+                count += 1;
+            }
+            Ok((items, count))
+        }
+    }
+
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let read = deserializer.deserialize_seq(Array).and_then(|read| deserializer.end().map(|()| read));
+    let (items, count) =
+        read.map_err(|error| Problem::bad_request("invalid_json", format!("an array of events is wanted: {error}")))?;
+    Ok((items.into_iter().map(|item| item.get().as_bytes()).collect(), count))
 }
 
 /// The lines that are not blank.
-fn lines(body: &[u8]) -> Vec<&[u8]> {
-    body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()).collect()
+fn lines(body: &[u8]) -> Items<'_> {
+    let lines = || body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    (lines().take(BATCH_AT_MOST + 1).collect(), lines().count())
 }
 
 /// List events, newest first
@@ -228,12 +281,19 @@ mod tests {
 
     #[test]
     fn a_batch_is_an_array_or_lines() {
-        let texts = |items: Vec<&[u8]>| items.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let texts = |(items, count): Items<'_>| {
+            assert_eq!(items.len(), count);
+            items.into_iter().map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
         let expected = [b"{\"a\": 1}".to_vec(), b"7".to_vec()];
         assert_eq!(texts(array_items(b"[{\"a\": 1}, 7]").unwrap()), expected);
         assert_eq!(texts(lines(b"{\"a\": 1}\r\n\n7")), expected);
         assert_eq!(array_items(b"{}").unwrap_err().code, "invalid_json");
-        assert!(lines(b" \n").is_empty());
+        assert!(lines(b" \n").0.is_empty());
+        let many = format!("[{}0]", "0,".repeat(5_000));
+        let (items, count) = array_items(many.as_bytes()).unwrap();
+        assert_eq!((items.len(), count), (BATCH_AT_MOST + 1, 5_001));
+        assert_eq!(array_items(b"[1] 2").unwrap_err().code, "invalid_json");
     }
 
     #[test]
@@ -241,7 +301,7 @@ mod tests {
         let json = |result: BatchResult| serde_json::to_value(result).unwrap();
         let accepted = json(BatchResult::Accepted(Accepted { id: "evt_1".into() }));
         assert_eq!(accepted, serde_json::json!({ "id": "evt_1" }));
-        let error = json(BatchResult::Error(Problem::invalid("type", "is required").to_json()));
+        let error = json(BatchResult::Refused(Refused { error: Problem::invalid("type", "is required").to_json() }));
         assert_eq!(error["error"]["code"], "invalid");
     }
 }

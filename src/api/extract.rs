@@ -14,18 +14,23 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Api, error::Problem};
-use crate::manage::Seed;
+use crate::{domain::event::is_array, manage::Seed};
 
 /// Bytes of a body that holds no event.
-const BODY_BYTES: usize = 256 * 1024;
+pub(super) const BODY_BYTES: usize = 256 * 1024;
 /// What the bodies of all requests under way may take up together.
 const ROOM_KIB: usize = 256 * 1024;
 /// How long a body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// How long what has arrived may wait for memory.
+const ROOM_WITHIN: Duration = Duration::from_secs(5);
 pub(super) const JSON: &str = "application/json";
 
-/// Parses JSON; the whole of it, and no field that is not known.
+/// Parses a JSON object; the whole of it, and no field that is not known.
 pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    if is_array(text) {
+        return Err(Problem::bad_request("invalid_json", "the body must be an object, not an array"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -48,13 +53,19 @@ pub(super) fn media_type(headers: &HeaderMap) -> String {
 /// A body that was read whole; with its value goes the memory that it was granted.
 pub(super) struct Taken {
     pub bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    granted: Granted,
 }
 
+/// The memory that a body was granted. A request that carries it has a body that was read before, and needs no more.
+#[derive(Clone)]
+pub(super) struct Granted(
+    #[expect(dead_code, reason = "it is given back when it is dropped")] Arc<Vec<OwnedSemaphorePermit>>,
+);
+
 impl Taken {
-    /// Without its claim on memory: for what reads it once more.
-    pub fn into_bytes(self) -> Bytes {
-        self.bytes
+    /// For a request that goes on with it.
+    pub fn into_parts(self) -> (Bytes, Granted) {
+        (self.bytes, self.granted)
     }
 }
 
@@ -66,26 +77,30 @@ impl std::ops::Deref for Taken {
     }
 }
 
-/// The whole body, up to `limit` bytes. It waits while bodies of others take up all that bodies may.
-pub(super) async fn read_body(api: &Api, body: Body, headers: &HeaderMap, limit: usize) -> Result<Taken, Problem> {
+/// The whole body, up to `limit` bytes. Memory is granted for what has arrived, so that who sends nothing takes none.
+pub(super) async fn read_body(api: &Api, body: Body, parts: &Parts, limit: usize) -> Result<Taken, Problem> {
     let too_large = || Problem::too_large(format!("the body is larger than the {limit} bytes that are allowed here"));
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
+    let before = parts.extensions.get::<Granted>().cloned();
     let read = async {
-        let room = api.room.take(length.unwrap_or(limit)).await?;
-        let (mut stream, mut read) = (body.into_data_stream(), BytesMut::new());
+        let (mut stream, mut read, mut permits) = (body.into_data_stream(), BytesMut::new(), Vec::new());
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|_| Problem::bad_request("broken_body", "the body broke off before its end"))?;
             if read.len() + chunk.len() > limit {
                 return Err(too_large());
             }
+            if before.is_none() {
+                permits.push(api.room.take(chunk.len()).await?);
+            }
             read.extend_from_slice(&chunk);
         }
-        Ok(Taken { bytes: read.freeze(), _room: room })
+        Ok((read.freeze(), permits))
     };
-    tokio::time::timeout(BODY_WITHIN, read).await.map_err(|_| Problem::body_timeout())?
+    let (bytes, permits) = tokio::time::timeout(BODY_WITHIN, read).await.map_err(|_| Problem::body_timeout())??;
+    Ok(Taken { bytes, granted: before.unwrap_or_else(|| Granted(Arc::new(permits))) })
 }
 
 /// Memory for the bodies of all requests together.
@@ -99,7 +114,8 @@ impl Room {
 
     async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let kib = bytes.div_ceil(1024).clamp(1, ROOM_KIB) as u32;
-        self.0.clone().acquire_many_owned(kib).await.map_err(|_| Problem::overloaded())
+        let granted = tokio::time::timeout(ROOM_WITHIN, self.0.clone().acquire_many_owned(kib)).await;
+        granted.map_err(|_| Problem::overloaded())?.map_err(|_| Problem::overloaded())
     }
 }
 
@@ -114,11 +130,11 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
         if media_type(&parts.headers) != JSON {
             return Err(Problem::unsupported_media_type(JSON));
         }
-        parse(&read_body(api, body, &parts.headers, BODY_BYTES).await?).map(Self)
+        parse(&read_body(api, body, &parts, BODY_BYTES).await?).map(Self)
     }
 }
 
-/// A JSON body that may be left out.
+/// A JSON body that may be left out, or null.
 pub(super) struct OptionalJson<T>(pub T);
 
 impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJson<T> {
@@ -126,14 +142,14 @@ impl<T: DeserializeOwned + Default> FromRequest<Api> for OptionalJson<T> {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let body = read_body(api, body, &parts.headers, BODY_BYTES).await?;
+        let body = read_body(api, body, &parts, BODY_BYTES).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
         if media_type(&parts.headers) != JSON {
             return Err(Problem::unsupported_media_type(JSON));
         }
-        parse(&body).map(Self)
+        parse::<Option<T>>(&body).map(|body| Self(body.unwrap_or_default()))
     }
 }
 
@@ -148,14 +164,14 @@ impl FromRequestParts<Api> for NewId {
     }
 }
 
-/// The one id in the path.
-pub(super) struct Id(pub String);
+/// The one id in the path, or as many as the type says.
+pub(super) struct Id<T = String>(pub T);
 
-impl FromRequestParts<Api> for Id {
+impl<T: DeserializeOwned + Send + 'static> FromRequestParts<Api> for Id<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
-        parts.extract::<Path<String>>().await.map(|Path(id)| Self(id)).map_err(|_| Problem::not_found("id"))
+        parts.extract::<Path<T>>().await.map(|Path(id)| Self(id)).map_err(|_| Problem::not_found("id"))
     }
 }
 
@@ -171,11 +187,12 @@ mod tests {
             let problem = parse::<BTreeMap<String, u32>>(text.as_bytes()).unwrap_err();
             assert_eq!(problem.code, code, "{text}: {}", problem.detail);
         };
-        assert_eq!(parse::<Vec<u32>>(b" [1] ").unwrap(), [1]);
+        assert_eq!(parse::<BTreeMap<String, u32>>(b" {\"a\":1} ").unwrap()["a"], 1);
         check("", "invalid_json");
         check("{", "invalid_json");
         check("{} {}", "invalid_json");
         check("[]", "invalid_json");
+        check(" [1]", "invalid_json");
         check(r#"{"a":-1}"#, "invalid");
         check(r#"{"a":"x"}"#, "invalid");
     }

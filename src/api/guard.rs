@@ -19,6 +19,8 @@ use super::{REQUEST_WITHIN, error::Problem};
 /// Requests under way at once; above, they are refused.
 const REQUESTS_AT_ONCE: usize = 1_024;
 
+/// Posts to the ingest under way at once: nobody needs a key for them, so they never take all that there is.
+const INGESTS_AT_ONCE: usize = 256;
 /// Test sends under way at once, each as long as an endpoint takes.
 const TESTS_AT_ONCE: usize = 64;
 
@@ -29,6 +31,10 @@ pub(super) struct Slots(Arc<Semaphore>);
 impl Slots {
     pub fn for_requests() -> Self {
         Self(Arc::new(Semaphore::new(REQUESTS_AT_ONCE)))
+    }
+
+    pub fn for_ingest() -> Self {
+        Self(Arc::new(Semaphore::new(INGESTS_AT_ONCE)))
     }
 
     pub fn for_tests() -> Self {

@@ -2,13 +2,14 @@
 //!
 //! The answer is kept sealed with a key made of the caller's API key and the idempotency key. Redis has neither, so nobody
 //! who reads it can read an answer that holds a secret, and the repeat still gets it. A request that was broken off is
-//! done again with the same [`Seed`], and so finds what it had made.
+//! done again with the same [`Seed`], by which a webhook, a key, a replay or a batch of events finds what it had made; what
+//! has no seed (a rotation, a resend, a test) is then done twice.
 
 use std::time::Duration;
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{MatchedPath, Request, State},
+    extract::{FromRequestParts, MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -20,13 +21,14 @@ use sha2::{Digest, Sha256};
 use super::{
     Api, BATCH_BYTES, REQUEST_WITHIN,
     auth::{Caller, Tenant, bearer},
-    error::Problem,
+    error::{AlreadyThere, Problem},
     events,
-    extract::read_body,
+    extract::{BODY_BYTES, read_body},
 };
 use crate::{
     manage::{Seed, now_ms},
     secrets::Sealer,
+    streams,
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -44,34 +46,43 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
         .ok_or_else(|| Problem::invalid("Idempotency-Key", "1 to 255 characters of printable ASCII are allowed"))
 }
 
+/// A request with an idempotency key that is under way, or was broken off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Claim {
+    /// Of what is asked.
+    fingerprint: String,
+    /// Unix milliseconds; 0 once it has failed.
+    since_ms: u64,
+    seed: Seed,
+}
+
+impl Claim {
+    fn write(&self) -> String {
+        format!("pending {} {} {} {}", self.fingerprint, self.since_ms, self.seed.ms, self.seed.random)
+    }
+
+    fn is_under_way(&self) -> bool {
+        now_ms().saturating_sub(self.since_ms) < REQUEST_WITHIN.as_millis() as u64
+    }
+}
+
 /// What is known of a request with an idempotency key.
 enum Kept {
-    /// It is under way since a moment (Unix milliseconds), or was broken off.
-    Pending { fingerprint: String, since_ms: u64, seed: Seed },
-    /// It was answered.
+    Pending(Claim),
     Answered { fingerprint: String, sealed: String },
 }
 
 impl Kept {
-    fn write(&self) -> String {
-        match self {
-            Self::Pending { fingerprint, since_ms, seed } => {
-                format!("pending {fingerprint} {since_ms} {} {}", seed.ms, seed.random)
-            }
-            Self::Answered { fingerprint, sealed } => format!("answered {fingerprint} {sealed}"),
-        }
-    }
-
     fn read(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let (kind, fingerprint) = (words.next()?, words.next()?.to_owned());
         let mut word = || words.next();
         match kind {
-            "pending" => Some(Self::Pending {
+            "pending" => Some(Self::Pending(Claim {
                 fingerprint,
                 since_ms: word()?.parse().ok()?,
                 seed: Seed { ms: word()?.parse().ok()?, random: word()?.parse().ok()? },
-            }),
+            })),
             "answered" => Some(Self::Answered { fingerprint, sealed: word()?.to_owned() }),
             _ => None,
         }
@@ -79,18 +90,13 @@ impl Kept {
 
     fn fingerprint(&self) -> &str {
         match self {
-            Self::Pending { fingerprint, .. } | Self::Answered { fingerprint, .. } => fingerprint,
+            Self::Pending(Claim { fingerprint, .. }) | Self::Answered { fingerprint, .. } => fingerprint,
         }
     }
 }
 
 /// Answers the repeat of a POST as the first was answered.
-pub(super) async fn keep_answers(
-    State(api): State<Api>,
-    Tenant(tenant): Tenant,
-    request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
+pub(super) async fn keep_answers(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
     // A single event has its key in the log itself.
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     if request.method() != Method::POST || route.as_deref() == Some(events::PATH) {
@@ -98,63 +104,60 @@ pub(super) async fn keep_answers(
     }
     let Some(key) = idempotency_key(request.headers())? else { return Ok(next.run(request).await) };
     let Some(caller) = request.extensions().get::<Caller>() else { return Err(Problem::unauthorized()) };
-    let owner = Owner::new(&tenant, &caller.id, bearer(request.headers()).unwrap_or_default(), &key);
-    let (parts, body) = request.into_parts();
-    // The route claims memory for it by itself: two claims of one request could wait for each other's.
-    let body = read_body(&api, body, &parts.headers, BATCH_BYTES).await?.into_bytes();
+    let (caller, token) = (caller.id.clone(), bearer(request.headers()).unwrap_or_default().to_owned());
+    let (mut parts, body) = request.into_parts();
+    let Tenant(tenant) = Tenant::from_request_parts(&mut parts, &api).await?;
+    let owner = Owner::new(&tenant, &caller, &token, &key);
+    let limit = if route.as_deref() == Some(events::BATCH_PATH) { BATCH_BYTES } else { BODY_BYTES };
+    let (body, granted) = read_body(&api, body, &parts, limit).await?.into_parts();
+    parts.extensions.insert(granted);
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let fingerprint = digest(&[target.as_bytes(), &body]);
-    let request = Request::from_parts(parts, Body::from(body.clone()));
+    let request = Request::from_parts(parts, Body::from(body));
 
-    let seed = Seed::draw();
-    let mine = Kept::Pending { fingerprint: fingerprint.clone(), since_ms: seed.ms, seed }.write();
+    let mut claim = Claim { fingerprint, since_ms: now_ms(), seed: Seed::draw() };
+    let mine = claim.write();
     let found = api.streams.claim_answer(&owner.tenant, &owner.name, &mine, WINDOW).await?;
     // A call that was repeated over a new connection finds its own.
     let Some(found) = found.filter(|found| *found != mine) else {
-        return Ok(answer(&api, &owner, fingerprint, seed, request, next).await);
+        return Ok(answer(&api, &owner, claim, request, next).await);
     };
     match Kept::read(&found) {
-        Some(kept) if kept.fingerprint() != fingerprint => Err(Problem::idempotency_conflict("Idempotency-Key")),
+        Some(kept) if kept.fingerprint() != claim.fingerprint => Err(Problem::idempotency_conflict("Idempotency-Key")),
         Some(Kept::Answered { sealed, .. }) => {
             owner.open(&sealed).ok_or_else(|| Problem::idempotency_conflict("Idempotency-Key"))
         }
-        Some(Kept::Pending { since_ms, .. })
-            if now_ms().saturating_sub(since_ms) < REQUEST_WITHIN.as_millis() as u64 =>
-        {
-            Err(Problem::in_progress())
+        Some(Kept::Pending(other)) if other.is_under_way() => Err(Problem::in_progress()),
+        found => {
+            // It was broken off: what it may have made is found by its seed.
+            if let Some(Kept::Pending(broken_off)) = found {
+                claim.seed = broken_off.seed;
+            }
+            api.streams.keep_answer(&owner.tenant, &owner.name, &claim.write(), WINDOW).await?;
+            Ok(answer(&api, &owner, claim, request, next).await)
         }
-        Some(Kept::Pending { seed, .. }) => Ok(answer(&api, &owner, fingerprint, seed, request, next).await),
-        None => Ok(answer(&api, &owner, fingerprint, seed, request, next).await),
     }
 }
 
-/// Does what is asked, and keeps the answer if it is a good one. What was refused may be corrected and sent again with the
-/// same key; of what failed nobody knows how far it came: its seed stays.
-async fn answer(
-    api: &Api,
-    owner: &Owner,
-    fingerprint: String,
-    seed: Seed,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    request.extensions_mut().insert(seed);
+/// Does what is asked, and keeps the answer if it is a good one, or says that the thing is there already. What was refused
+/// may be corrected and sent again with the same key; of what failed nobody knows how far it came: its seed stays.
+async fn answer(api: &Api, owner: &Owner, claim: Claim, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(claim.seed);
     let (parts, body) = next.run(request).await.into_parts();
     let body = match to_bytes(body, usize::MAX).await {
         Ok(body) => body,
         Err(error) => return Problem::internal(&error).into_response(),
     };
-    let kept = if parts.status.is_success() && body.len() <= ANSWER_BYTES {
+    let is_made = parts.status.is_success() || parts.extensions.get::<AlreadyThere>().is_some();
+    let note = if is_made && body.len() <= ANSWER_BYTES {
         let sealed = owner.seal(parts.status, &parts.headers, &body);
-        let kept = Kept::Answered { fingerprint, sealed }.write();
-        api.streams.keep_answer(&owner.tenant, &owner.name, &kept, WINDOW).await
-    } else if parts.status.is_server_error() {
-        let kept = Kept::Pending { fingerprint, since_ms: 0, seed }.write();
-        api.streams.keep_answer(&owner.tenant, &owner.name, &kept, WINDOW).await
+        Some(format!("answered {} {sealed}", claim.fingerprint))
+    } else if is_made || parts.status.is_server_error() {
+        Some(Claim { since_ms: 0, ..claim.clone() }.write())
     } else {
-        api.streams.forget_answer(&owner.tenant, &owner.name).await
+        None
     };
-    if let Err(error) = kept {
+    if let Err(error) = owner.replace(api, &claim, note).await {
         tracing::warn!(%error, "the answer to a request with an Idempotency-Key could not be kept");
     }
     Response::from_parts(parts, Body::from(body))
@@ -172,6 +175,17 @@ impl Owner {
         let secret = [b"posthaste answer\0", token.as_bytes(), b"\0", key.as_bytes()].concat();
         let sealer = Sealer::new(&[Sha256::digest(secret).into()]);
         Self { tenant: tenant.to_owned(), name: digest(&[caller.as_bytes(), key.as_bytes()]), sealer }
+    }
+
+    /// Puts `note` in the place of the claim, or nothing; but not in that of the answer to a repeat that came in between.
+    async fn replace(&self, api: &Api, claim: &Claim, note: Option<String>) -> streams::Result<()> {
+        if api.streams.kept_answer(&self.tenant, &self.name).await?.is_some_and(|kept| kept != claim.write()) {
+            return Ok(());
+        }
+        match note {
+            Some(note) => api.streams.keep_answer(&self.tenant, &self.name, &note, WINDOW).await,
+            None => api.streams.forget_answer(&self.tenant, &self.name).await,
+        }
     }
 
     fn seal(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> String {
@@ -211,13 +225,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_survives_its_text() {
-        let check = |kept: Kept| {
-            let text = kept.write();
-            assert_eq!(Kept::read(&text).map(|kept| kept.write()), Some(text));
-        };
-        let seed = Seed { ms: 5, random: u64::MAX };
-        check(Kept::Pending { fingerprint: "f".into(), since_ms: 7, seed });
-        check(Kept::Answered { fingerprint: "f".into(), sealed: "sealed:x".into() });
+        let claim = Claim { fingerprint: "f".into(), since_ms: 7, seed: Seed { ms: 5, random: u64::MAX } };
+        assert!(matches!(Kept::read(&claim.write()), Some(Kept::Pending(read)) if read == claim));
+        let answered = Kept::read("answered f sealed:x");
+        assert!(matches!(answered, Some(Kept::Answered { sealed, .. }) if sealed == "sealed:x"));
         for bad in ["", "pending", "pending f 1 2", "answered f", "other f x"] {
             assert!(Kept::read(bad).is_none(), "{bad}");
         }

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use super::{
     Api,
     error::Problem,
-    extract::{Id, read_body},
+    extract::{Id, parse, read_body},
     rate::{self, Allowance},
     serve::Peer,
 };
@@ -65,6 +65,7 @@ pub(super) async fn post(
     peer: Option<Extension<Peer>>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let _slot = api.ingest_slots.take()?;
     let client = client(peer.map(|Extension(Peer(peer))| peer), request.headers(), &api.settings.trusted_proxies);
     let of_address =
         rate::count(&api, &format!("ip.{}", neighbourhood(client)), api.settings.ingest_address_limit.into()).await?;
@@ -79,7 +80,7 @@ pub(super) async fn post(
 
 async fn take(api: &Api, id: &str, of_address: Allowance, request: Request) -> Result<(Allowance, Response), Problem> {
     let (parts, body) = request.into_parts();
-    let body = read_body(api, body, &parts.headers, api.settings.max_payload_bytes).await?;
+    let body = read_body(api, body, &parts, api.settings.max_payload_bytes).await?;
     let webhook = match id.parse::<SubscriptionId>() {
         Ok(id) => api.manager.ingest_target(id).await?,
         Err(_) => None,
@@ -125,7 +126,7 @@ fn event_type(headers: &HeaderMap, body: &[u8]) -> Result<String, Problem> {
     }
     let event_type = match headers.get(EVENT_TYPE) {
         Some(value) => String::from_utf8_lossy(value.as_bytes()).into_owned(),
-        None => serde_json::from_slice::<Typed>(body)
+        None => parse::<Typed>(body)
             .map(|typed| typed.event_type)
             .map_err(|_| Problem::invalid("X-Webhook-Event", "is required: the event's type"))?,
     };
@@ -140,10 +141,11 @@ fn client(peer: Option<IpAddr>, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     if !is_trusted(&peer) {
         return peer;
     }
-    let named = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-    let named: Vec<IpAddr> =
-        named.flat_map(|list| list.split(',')).map_while(|text| text.trim().parse().ok()).collect();
-    named.into_iter().rev().find(|address| !is_trusted(address)).unwrap_or(peer)
+    // Each proxy adds whom it was called by at the end: what stands before the first that is no address is hearsay.
+    let lists = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+    let texts: Vec<&str> = lists.flat_map(|list| list.split(',')).collect();
+    let mut named = texts.iter().rev().map_while(|text| text.trim().parse::<IpAddr>().ok());
+    named.find(|address| !is_trusted(address)).unwrap_or(peer)
 }
 
 /// What is counted as one address: of IPv6 the network that one customer of a provider has (RFC 6177).
@@ -181,6 +183,8 @@ mod tests {
         check("10.0.0.1", "9.9.9.9, 1.1.1.1, 10.0.0.2", "1.1.1.1");
         check("10.0.0.1", "10.0.0.3", "10.0.0.1");
         check("10.0.0.1", "rubbish", "10.0.0.1");
+        check("10.0.0.1", "9.9.9.9, rubbish, 1.1.1.1", "1.1.1.1");
+        check("10.0.0.1", "9.9.9.9, rubbish, 10.0.0.2", "10.0.0.1");
         check("::ffff:10.0.0.1", "1.1.1.1", "1.1.1.1");
     }
 
@@ -193,7 +197,7 @@ mod tests {
         };
         check(Some("a.b"), r#"{"type":"c"}"#, Ok("a.b"));
         check(None, r#"{"type":"c.d","data":1}"#, Ok("c.d"));
-        check(None, "[1]", Err(Some("X-Webhook-Event")));
+        check(None, r#"["c.d"]"#, Err(Some("X-Webhook-Event")));
         check(Some("a b"), "{}", Err(Some("X-Webhook-Event")));
     }
 }

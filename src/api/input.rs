@@ -25,13 +25,14 @@ use crate::{
 pub(super) struct EventBody {
     /// Letters, digits, `_` and `-`, in parts parted by single dots.
     #[serde(rename = "type")]
-    #[schema(value_type = String, required = true, example = "message.created", max_length = 128)]
+    #[schema(value_type = String, required = true, example = "message.created", max_length = 128, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
     event_type: Option<String>,
     /// Any JSON; it is delivered byte for byte.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = serde_json::Value, required = true)]
     data: Option<Box<RawValue>>,
     /// When it happened (RFC 3339); now where it is absent.
-    #[schema(example = "2026-01-31T12:00:00.000Z")]
+    #[schema(example = "2026-01-31T12:00:00.000Z", format = DateTime)]
     timestamp: Option<String>,
     /// Within 24 hours the same key of one tenant is one event; the header `Idempotency-Key` is the same.
     #[schema(min_length = 1, max_length = 255)]
@@ -89,13 +90,13 @@ pub(super) struct NewWebhookBody {
     #[schema(minimum = 1, maximum = 60000)]
     rate_limit_per_minute: Option<u32>,
     /// `none`, or `fifo`: one delivery at a time, in the order of the log.
-    #[schema(example = "none")]
+    #[schema(example = "none", pattern = "^(none|fifo)$")]
     ordering: Option<String>,
     /// Sent with each request.
     #[schema(example = json!({"X-Env": "prod"}))]
     headers: Option<BTreeMap<String, String>>,
     /// `envelope`, or `raw`: the data alone, byte for byte.
-    #[schema(example = "envelope")]
+    #[schema(example = "envelope", pattern = "^(envelope|raw)$")]
     payload_format: Option<String>,
     /// What deliveries are signed with; made up where it is absent. `whsec_` and base64 of 24 to 64 bytes, or 16 to 128
     /// printable characters.
@@ -280,7 +281,7 @@ pub(super) struct ReplayBody {
     /// Only say how many.
     pub dry_run: bool,
     /// So many a second, at most.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1000000)]
     pub rate: Option<u32>,
 }
 
@@ -298,7 +299,7 @@ pub(super) struct RangeReplayBody {
     #[serde(rename = "type")]
     pub event_type: Option<String>,
     /// So many a second, at most.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1000000)]
     pub rate: Option<u32>,
     /// Only say how many there are.
     #[serde(default)]
@@ -339,12 +340,12 @@ pub(super) struct TestBody {
 #[schema(as = NewEventType)]
 pub(super) struct NewEventTypeBody {
     #[serde(rename = "type")]
-    #[schema(value_type = String, required = true, example = "order.paid", max_length = 128)]
+    #[schema(value_type = String, required = true, example = "order.paid", max_length = 128, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
     event_type: Option<String>,
     /// What it is listed under.
-    #[schema(example = "order")]
+    #[schema(example = "order", min_length = 1, max_length = 64)]
     category: Option<String>,
-    #[schema(example = "An order was paid.", max_length = 500)]
+    #[schema(value_type = String, required = true, example = "An order was paid.", min_length = 1, max_length = 500)]
     description: Option<String>,
     /// The data of an event of this type; `{}` where it is absent.
     #[schema(value_type = Option<serde_json::Value>)]
@@ -373,16 +374,16 @@ impl NewEventTypeBody {
 #[schema(as = NewTenant)]
 pub(super) struct NewTenantBody {
     /// Letters, digits, `_`, `.` and `-`, the first a letter or digit.
-    #[schema(value_type = String, required = true, example = "acme", min_length = 1, max_length = 64)]
+    #[schema(value_type = String, required = true, example = "acme", pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     pub id: Option<String>,
     /// What people call it; its id where it is absent.
     #[schema(max_length = 200)]
     pub name: Option<String>,
     /// Megabytes of events that it may be owed; above, its events are refused as `tenant_full`.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1000000000)]
     pub max_stored_mb: Option<u64>,
     /// Requests of each of its keys in a minute.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1000000)]
     pub rate_limit_per_minute: Option<u32>,
 }
 
@@ -392,10 +393,10 @@ pub(super) struct NewTenantBody {
 #[schema(as = NewKey)]
 pub(super) struct NewKeyBody {
     /// `admin` (everything, of all tenants), `tenant` (everything of one), `publish` (only events of one) or `read`.
-    #[schema(value_type = String, required = true, example = "tenant")]
+    #[schema(value_type = String, required = true, example = "tenant", pattern = "^(admin|tenant|publish|read)$")]
     pub role: Option<String>,
     /// Required, except for the role `admin`.
-    #[schema(example = "acme")]
+    #[schema(example = "acme", pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
     pub tenant: Option<String>,
 }
 

@@ -55,6 +55,7 @@ pub struct Api {
     room: extract::Room,
     tester: TestSender,
     test_slots: guard::Slots,
+    ingest_slots: guard::Slots,
 }
 
 /// What bounds requests.
@@ -86,8 +87,9 @@ impl Api {
     ) -> Self {
         let (admin_key, settings) = (auth::AdminKey::new(admin_key), Arc::new(settings));
         let tester = TestSender::new(streams.clone(), manager.clone(), post);
-        let (room, test_slots) = (extract::Room::new(), guard::Slots::for_tests());
-        Self { manager, publisher, streams, metrics, admin_key, settings, room, tester, test_slots }
+        let room = extract::Room::new();
+        let (test_slots, ingest_slots) = (guard::Slots::for_tests(), guard::Slots::for_ingest());
+        Self { manager, publisher, streams, metrics, admin_key, settings, room, tester, test_slots, ingest_slots }
     }
 }
 

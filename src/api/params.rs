@@ -193,7 +193,7 @@ pub(super) struct EventTypeParams {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DeadLetterParams {
     /// Those of this webhook.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^wh_[0-9a-v]+$")]
     pub webhook_id: Option<Parsed<SubscriptionId>>,
     /// Those of events of this type.
     #[serde(rename = "type")]
@@ -241,7 +241,7 @@ pub(super) struct EventParams {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct AttemptParams {
     /// `success` or `failed`.
-    #[param(example = "failed")]
+    #[param(example = "failed", pattern = "^(success|failed)$")]
     pub status: Option<String>,
     /// Those of events of this type.
     #[serde(rename = "type")]
@@ -253,7 +253,7 @@ pub(super) struct AttemptParams {
     #[param(value_type = Option<String>)]
     pub until: Option<Moment>,
     /// Those of this event; of each delivery the last 20.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^evt_[0-9a-v]+$")]
     pub event_id: Option<Parsed<EventId>>,
     /// Items of the page, at most.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 250, example = 50)]

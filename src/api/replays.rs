@@ -1,8 +1,10 @@
 //! `/api/v1/webhooks/{webhook_id}/replay`: a range of the log, put to a webhook once more.
 
+use std::time::Duration;
+
 use axum::{
     Json as Answer,
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
@@ -19,9 +21,12 @@ use super::{
 };
 use crate::{
     domain::time::rfc3339,
-    manage::{NewReplay, now_ms},
+    manage::{NewReplay, check_rate, now_ms},
     streams::{Job, JobState},
 };
+
+/// How long one request may count.
+const COUNT_WITHIN: Duration = Duration::from_secs(20);
 
 /// A replay, which goes on by itself.
 #[derive(Serialize, ToSchema)]
@@ -45,6 +50,9 @@ pub(super) struct ReplayJson {
 pub(super) struct ReplayCount {
     count: u64,
     dry_run: bool,
+    /// There was no time for all: there are at least as many.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    has_more: bool,
 }
 
 impl ReplayJson {
@@ -83,12 +91,18 @@ pub(super) async fn start(
     let from = body.from.ok_or_else(|| Problem::invalid("from", "is required"))?;
     let from_ms = moment("from", &from)?;
     let until_ms = body.until.map_or_else(|| Ok(now_ms()), |until| moment("until", &until))?;
+    let rate = check_rate(body.rate)?;
     if body.dry_run {
         let pattern = body.event_type.as_deref();
-        let count = api.manager.count_replay(&tenant, &webhook, from_ms, until_ms, pattern).await?;
-        return Ok(Answer(ReplayCount { count, dry_run: true }).into_response());
+        let mut count = 0;
+        let counting = api.manager.count_replay(&tenant, &webhook, from_ms, until_ms, pattern, |so_far| count = so_far);
+        let answer = match tokio::time::timeout(COUNT_WITHIN, counting).await {
+            Ok(count) => ReplayCount { count: count?, dry_run: true, has_more: false },
+            Err(_) => ReplayCount { count, dry_run: true, has_more: true },
+        };
+        return Ok(Answer(answer).into_response());
     }
-    let asked = NewReplay { from_ms, until_ms, pattern: body.event_type, rate: body.rate, seed: Some(seed) };
+    let asked = NewReplay { from_ms, until_ms, pattern: body.event_type, rate, seed: Some(seed) };
     let job = api.manager.start_replay(&tenant, &webhook, &asked).await?;
     Ok((StatusCode::ACCEPTED, Answer(ReplayJson::of(&job))).into_response())
 }
@@ -104,7 +118,7 @@ pub(super) async fn start(
 pub(super) async fn show(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
-    Path((webhook, id)): Path<(String, String)>,
+    Id((webhook, id)): Id<(String, String)>,
 ) -> Result<Answer<ReplayJson>, Problem> {
     Ok(Answer(ReplayJson::of(&api.manager.replay(&tenant, &webhook, &id).await?)))
 }

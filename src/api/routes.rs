@@ -3,7 +3,7 @@
 use axum::middleware;
 use utoipa::openapi::{
     ContentBuilder, Ref, RefOr, ResponseBuilder,
-    path::{Operation, ParameterBuilder, ParameterIn, PathItem},
+    path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
     schema::{ObjectBuilder, Type},
     security::SecurityRequirement,
 };
@@ -14,6 +14,9 @@ use super::{
 };
 use crate::domain::access::Access;
 
+/// What a tenant's id looks like.
+const TENANT: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
+
 /// All routes, to describe them.
 pub(super) fn all() -> OpenApiRouter<Api> {
     keyed().merge(open())
@@ -23,7 +26,10 @@ pub(super) fn all() -> OpenApiRouter<Api> {
 pub(super) fn open() -> OpenApiRouter<Api> {
     let mut router = OpenApiRouter::new().routes(routes!(ingest::post));
     for item in router.get_openapi_mut().paths.paths.values_mut() {
-        operations(item).for_each(refuses);
+        for operation in operations(item) {
+            operation.parameters.iter_mut().flatten().for_each(shape);
+            refuses(operation);
+        }
     }
     router
 }
@@ -93,15 +99,40 @@ fn describe(operation: &mut Operation, access: Access) {
         Some(text) if !text.trim().is_empty() => format!("{}\n\n{roles}", text.trim_end()),
         _ => roles,
     });
+    operation.parameters.iter_mut().flatten().for_each(shape);
     if access != Access::Admin {
         let tenant = ParameterBuilder::new()
             .name("X-Tenant")
             .parameter_in(ParameterIn::Header)
             .description(Some("Whose it is, with a key that is for all tenants (else `default`); also `?tenant=`"))
-            .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
+            .schema(Some(text(TENANT)));
         operation.parameters.get_or_insert_default().push(RefOr::T(tenant.build()));
     }
     refuses(operation);
+}
+
+/// What a parameter in a path looks like, by its name.
+fn shape(parameter: &mut RefOr<Parameter>) {
+    let RefOr::T(parameter) = parameter else { return };
+    let pattern = match parameter.name.as_str() {
+        _ if parameter.parameter_in != ParameterIn::Path => return,
+        "attempt_id" => "^att_[0-9a-v]+$",
+        "dead_letter_id" => "^(dlv|bad)_[0-9a-v]+$",
+        "delivery_id" => "^dlv_[0-9a-v]+$",
+        "event_id" => "^evt_[0-9a-v]+$",
+        "event_or_delivery_id" => "^(evt|dlv)_[0-9a-v]+$",
+        "event_type" => r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+        "key_id" => "^key_[0-9a-v]+$",
+        "replay_id" => "^[0-9a-f]+$",
+        "tenant_id" => TENANT,
+        "webhook_id" => "^wh_[0-9a-v]+$",
+        _ => return,
+    };
+    parameter.schema = Some(text(pattern).into());
+}
+
+fn text(pattern: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))
 }
 
 /// Whatever else is answered is a problem.

@@ -19,7 +19,11 @@ use super::{
 };
 use crate::{
     api::Problem,
-    domain::{Invalid, event::NewEvent, time::parse_rfc3339},
+    domain::{
+        Invalid,
+        event::{NewEvent, is_array},
+        time::parse_rfc3339,
+    },
     manage::{ManageError, Manager},
     publish::{Answer, PublishError, Published, Publisher, Submitted},
 };
@@ -139,6 +143,9 @@ async fn submit(
 
 fn parse(line: &Line, tenant: &str) -> Result<NewEvent, Invalid> {
     let Line::Text(line) = line else { return Err(Invalid::new("data", "the line is too long")) };
+    if is_array(line) {
+        return Err(Invalid::new("event", "not one: an object is wanted, not an array"));
+    }
     let line: EventLine<'_> =
         serde_json::from_slice(line).map_err(|error| Invalid::new("event", format!("not one: {error}")))?;
     let timestamp_ms = line
@@ -235,6 +242,7 @@ mod tests {
         check(r#"{"type":"a.b"}"#, Err("event"));
         check(r#"{"type":"a.b","data":1,"colour":"red"}"#, Err("event"));
         check("not json", Err("event"));
+        check(r#"["a.b",1,null,null,null,null]"#, Err("event"));
         assert_eq!(parse(&Line::TooLong, "acme").unwrap_err().field, "data");
     }
 }

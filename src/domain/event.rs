@@ -117,6 +117,12 @@ pub fn check_json(data: &[u8]) -> Result<(), Invalid> {
     std::str::from_utf8(data).map(drop).map_err(|error| Invalid::new("data", format!("not UTF-8: {error}")))
 }
 
+/// Whether JSON is an array. Where an object is wanted it has to be asked for: serde reads a struct from an array as well,
+/// by the order of its fields.
+pub fn is_array(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"[")
+}
+
 /// Checks a tenant's id: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`.
 ///
 /// # Errors

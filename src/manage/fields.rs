@@ -16,6 +16,7 @@ const EVENTS_AT_MOST: usize = 100;
 const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=300;
 const MAX_CONCURRENCY: RangeInclusive<u32> = 1..=1_000;
 const RATE_LIMIT_PER_MINUTE: RangeInclusive<u32> = 1..=60_000;
+const REPLAYS_PER_SECOND: RangeInclusive<u32> = 1..=1_000_000;
 
 /// A name: 200 characters at most, none of which moves a terminal's cursor.
 pub(super) fn check_name(name: &str) -> Result<(), Invalid> {
@@ -74,6 +75,14 @@ pub(super) fn payload_format(text: &str) -> Result<PayloadFormat, Invalid> {
 pub(super) fn headers(headers: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
     check_headers(&headers)?;
     Ok(headers)
+}
+
+/// How many a second are replayed; `None` for no limit.
+///
+/// # Errors
+/// For none, and for more than is ever reached.
+pub fn check_rate(rate: Option<u32>) -> Result<Option<u32>, Invalid> {
+    rate.map(|rate| within("rate", rate, REPLAYS_PER_SECOND)).transpose()
 }
 
 pub(super) fn within<T: PartialOrd + std::fmt::Display>(
@@ -156,6 +165,8 @@ mod tests {
         check(check_name(&"é".repeat(NAME_CHARS + 1)).err(), "name");
         check(check_name("a\u{1b}[2J").err(), "name");
         check(within("max_concurrency", 0, MAX_CONCURRENCY).err(), "max_concurrency");
+        check(check_rate(Some(0)).err(), "rate");
+        check(check_rate(Some(1_000_001)).err(), "rate");
         check(within("timeout_seconds", 301, TIMEOUT_SECONDS).err(), "timeout_seconds");
         assert!(events(&many[1..]).is_ok());
         assert_eq!(check_name(&"é".repeat(NAME_CHARS)), Ok(()));

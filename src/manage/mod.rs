@@ -30,6 +30,7 @@ pub use dead_letters::{DeadItem, DeadLetterPage};
 pub use deliveries::{DeliveryView, StatusView};
 pub use event_types::NewEventType;
 pub use events::{EventFilter, EventPage};
+pub use fields::check_rate;
 pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
 pub use replays::NewReplay;
 pub use resend::{Resent, ResentAs};

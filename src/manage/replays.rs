@@ -1,6 +1,6 @@
 //! Replays: a range of the event log, put to one webhook once more. For a new webhook it is the backfill.
 
-use super::{ManageError, Manager, Seed};
+use super::{ManageError, Manager, Seed, check_rate};
 use crate::{
     domain::{
         Invalid,
@@ -37,12 +37,9 @@ impl Manager {
     /// [`ManageError::NotFound`], or what is wrong with a field.
     pub async fn start_replay(&self, tenant: &str, webhook: &str, asked: &NewReplay) -> Result<Job, ManageError> {
         let (from, until) = range(asked.from_ms, asked.until_ms)?;
-        let (pattern, rate) = (asked.pattern.as_deref(), asked.rate);
+        let (pattern, rate) = (asked.pattern.as_deref(), check_rate(asked.rate)?);
         let seed = asked.seed.unwrap_or_else(Seed::draw);
         let pattern = pattern.map(filter).transpose()?;
-        if rate == Some(0) {
-            return Err(Invalid::new("rate", "at least 1 a second, or none for no limit").into());
-        }
         let webhook = self.webhook(tenant, webhook).await?.subscription;
         let id = format!("{:016x}", seed.random);
         if let Some(begun) = self.streams.job(webhook.id.shard, &id).await? {

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     domain::{
-        event::{DEFAULT_TENANT, NewEvent, check_json, check_tenant},
+        event::{DEFAULT_TENANT, NewEvent, check_json, check_tenant, is_array},
         time,
     },
     streams::shown_name,
@@ -103,8 +103,8 @@ fn unwrap(data: &[u8]) -> Result<(String, Bytes), String> {
         #[serde(borrow)]
         payload: &'a RawValue,
     }
-    let wrapped: Wrapped<'_> = serde_json::from_slice(data)
-        .map_err(|_| "type: missing, and `data` is not {\"type\", \"payload\"} either".to_owned())?;
+    let wrapped = if is_array(data) { None } else { serde_json::from_slice::<Wrapped<'_>>(data).ok() };
+    let wrapped = wrapped.ok_or("type: missing, and `data` is not {\"type\", \"payload\"} either")?;
     Ok((wrapped.event_type, Bytes::copy_from_slice(wrapped.payload.get().as_bytes())))
 }
 
@@ -183,6 +183,7 @@ mod tests {
         check(&[("type", b"a..b"), ("data", b"1")], Some("default"), "type:");
         check(&[("type", b"posthaste.x"), ("data", b"1")], Some("default"), "type:");
         check(&[("data", b"{}")], Some("default"), "type: missing");
+        check(&[("data", b"[\"a\",1]")], Some("default"), "type: missing");
         check(&[("type", b"a"), ("data", b"1"), ("idem", b"")], Some("default"), "idempotency_key:");
         check(&[("type", b"a"), ("data", b"1"), ("timestamp", b"x")], Some("default"), "timestamp:");
     }

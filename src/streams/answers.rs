@@ -19,6 +19,11 @@ impl Streams {
         self.0.connections.run(&command).await
     }
 
+    /// What is kept under a name.
+    pub async fn kept_answer(&self, tenant: &str, name: &str) -> Result<Option<String>> {
+        self.0.connections.run(redis::cmd("GET").arg(self.answer_key(tenant, name))).await
+    }
+
     /// Forgets what is kept under a name.
     pub async fn forget_answer(&self, tenant: &str, name: &str) -> Result<()> {
         self.0.connections.run(redis::cmd("UNLINK").arg(self.answer_key(tenant, name))).await

@@ -362,7 +362,7 @@ async fn a_replay_counts_what_its_webhook_wants_of_the_range() {
     let new = NewWebhook { events: vec!["order.*".into()], ..new_webhook() };
     let id = engine.manager.create_webhook("acme", new).await.unwrap().subscription.id.to_string();
     let count = async |pattern: Option<&str>| {
-        engine.manager.count_replay("acme", &id, 0, 4_000_000_000_000, pattern).await.unwrap()
+        engine.manager.count_replay("acme", &id, 0, 4_000_000_000_000, pattern, |_| ()).await.unwrap()
     };
     assert_eq!(count(None).await, 2);
     assert_eq!(count(Some("*")).await, 2);

@@ -86,6 +86,8 @@ async fn the_repeat_of_what_was_broken_off_finds_what_it_had_made() {
     let refused = post(&service, "/api/v1/webhooks", "k", &new_webhook()).await;
     assert_eq!(refused.json()["id"], json!(id));
     refused.problem(409, "already_created");
+    // And so it is answered from then on.
+    post(&service, "/api/v1/webhooks", "k", &new_webhook()).await.problem(409, "already_created");
     service.list("/api/v1/webhooks", 1).await;
     service.stop().await;
 }
@@ -120,5 +122,23 @@ async fn a_replay_of_the_log_starts_once_for_a_key() {
     let dry = service.post(&path, json!({ "from": "1h", "dry_run": true })).await.expect(200);
     assert_eq!(dry, json!({ "count": 0, "dry_run": true }));
     service.get(&format!("/api/v1/webhooks/{webhook}/replays/nothing")).await.problem(404, "not_found");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_was_broken_off_is_not_published_twice() {
+    let service = Service::alone().await;
+    let batch = json!([{ "type": "a", "data": 1 }, { "type": "a", "data": 1 }]);
+    let results = post(&service, "/api/v1/events/batch", "k", &batch).await.expect(202);
+    assert_ne!(results["data"][0], results["data"][1]);
+    // As it stands when a process is killed between publishing and keeping the answer: the seed is that of the claim.
+    let (key, text) = kept(&service).await;
+    let fingerprint = text.split(' ').nth(1).unwrap().to_owned();
+    let mut redis = service.redis.connect().await;
+    let broken_off = format!("pending {fingerprint} 0 5 7");
+    redis::cmd("SET").arg(&key).arg(&broken_off).exec_async(&mut redis).await.unwrap();
+    let again = post(&service, "/api/v1/events/batch", "k", &batch).await.expect(202);
+    redis::cmd("SET").arg(&key).arg(&broken_off).exec_async(&mut redis).await.unwrap();
+    assert_eq!(post(&service, "/api/v1/events/batch", "k", &batch).await.expect(202), again);
     service.stop().await;
 }

@@ -112,3 +112,48 @@ async fn a_role_does_what_the_document_says_and_no_more() {
     }
     service.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_no_method_no_text_and_no_object_is_refused_as_that() {
+    let service = Service::alone().await;
+    let webhook = service.webhook("https://example.com/hook").await;
+    let path = format!("/api/v1/webhooks/{webhook}");
+    let nameless = service.request("TRACE", &path).header("authorization", format!("Bearer {KEY}"));
+    service.send(nameless.header("x-tenant", ""), Body::empty()).await.problem(405, "method_not_allowed");
+    for path in ["/api/v1/webhooks/%ff".to_owned(), format!("{path}/replays/%ff")] {
+        service.get(&path).await.problem(404, "not_found");
+    }
+    let rotate = format!("{path}/rotate-secret");
+    service.post(&rotate, json!(["sixteen characters", 0])).await.problem(400, "invalid_json");
+    let webhook = json!(["https://example.com/hook", ["*"]]);
+    service.post("/api/v1/webhooks", webhook).await.problem(400, "invalid_json");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn data_may_be_null_and_so_may_a_body_that_may_be_left_out() {
+    let service = Service::alone().await;
+    let webhook = service.webhook("https://example.com/hook").await;
+    service.post(&format!("/api/v1/webhooks/{webhook}/resume"), Value::Null).await.expect(200);
+    let event = service.publish(Value::Null).await;
+    let shown = service.get(&format!("/api/v1/events/{event}")).await.expect(200);
+    assert_eq!(shown.get("data"), Some(&Value::Null));
+    service.post("/api/v1/events", json!({ "type": "a" })).await.problem(422, "invalid");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_replay_has_a_rate_that_can_be_kept() {
+    let service = Service::alone().await;
+    let webhook = service.webhook("https://example.com/hook").await;
+    for rate in [0, 1_000_001] {
+        for (path, asked) in [
+            (format!("/api/v1/webhooks/{webhook}/replay"), json!({ "from": "1h", "rate": rate, "dry_run": true })),
+            ("/api/v1/dead-letters/replay".to_owned(), json!({ "rate": rate, "dry_run": true })),
+        ] {
+            let refused = service.post(&path, asked).await;
+            assert_eq!(refused.problem(422, "invalid").as_deref(), Some("rate"), "{path} {rate}");
+        }
+    }
+    service.stop().await;
+}

@@ -190,7 +190,7 @@ fn dashboards_show_metrics_that_exist() {
 #[test]
 fn no_test_is_left_out() {
     let attribute = ["#[", "ignore"].concat();
-    for path in files("src", "rs").into_iter().chain(files("tests", "rs")) {
+    for path in files("src", "rs").into_iter().chain(files("tests/it", "rs")) {
         assert!(!read(&path).contains(&attribute), "{}", path.display());
     }
 }

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::AttemptJson;
 use crate::{
-    domain::{delivery::DeliveryStatus, time::rfc3339},
+    domain::{delivery::DeliveryStatus, event::Event, time::rfc3339},
     manage::{DeliverySummary, DeliveryView, StatusView},
     streams::Progress,
 };
@@ -116,6 +116,32 @@ impl StatusJson {
             status: status.standing.name(),
             deliveries: status.deliveries.iter().map(DeliveryDetailJson::of).collect(),
             total_deliveries: status.total,
+        }
+    }
+}
+
+/// A delivery.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
+pub struct DeliveryJson {
+    pub id: String,
+    pub event_id: String,
+    pub webhook_id: String,
+    /// `pending`, `delivered`, `failed` (it is tried again), `dead` or `cancelled`.
+    pub status: &'static str,
+    pub attempts: u32,
+    pub last_status: Option<u16>,
+}
+
+impl DeliveryJson {
+    pub fn of(event: &Event, delivery: &DeliveryStatus) -> Self {
+        Self {
+            id: delivery.id.to_string(),
+            event_id: event.id.to_string(),
+            webhook_id: delivery.id.subscription.to_string(),
+            status: delivery.standing().name(),
+            attempts: delivery.attempts,
+            last_status: delivery.last_status,
         }
     }
 }

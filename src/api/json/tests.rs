@@ -3,14 +3,16 @@ use serde_json::{Value, json, to_value};
 use super::*;
 use crate::{
     domain::{
-        attempt::{Failure, FailureKind, Response},
-        delivery::Standing,
-        id::{BadId, EventId, StreamId, SubscriptionId},
+        attempt::{Answer, Attempt, Failure, FailureKind, Response, Timings},
+        delivery::{DeliveryStatus, Standing},
+        event::Event,
+        id::{AttemptId, BadId, DeliveryId, EventId, StreamId, SubscriptionId},
+        outcome::Reason,
         retry::Retry,
-        subscription::{Secrets, State, Subscription},
+        subscription::{Ordering, PayloadFormat, Secrets, State, Subscription},
     },
-    manage::{DeliverySummary, DeliveryView, StatusView},
-    streams::{BadEntry, Progress},
+    manage::{DeadItem, DeliverySummary, DeliveryView, StatusView},
+    streams::{BadEntry, DeadLetter, Progress, Versioned},
 };
 
 const AT: StreamId = StreamId { ms: 1_795_553_805_123, seq: 1 };

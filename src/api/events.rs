@@ -44,11 +44,10 @@ pub(super) struct Accepted {
 
 /// What became of an event of a batch.
 #[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(untagged)]
 pub(super) enum BatchResult {
-    Error(ProblemJson),
-    #[serde(untagged)]
     Accepted(Accepted),
+    Refused { error: ProblemJson },
 }
 
 /// One for each event, in their order.
@@ -147,7 +146,7 @@ pub(super) async fn publish_batch(
     }
     let data = results.into_iter().map(|result| match result {
         Ok(id) => BatchResult::Accepted(Accepted { id: id.to_string() }),
-        Err(problem) => BatchResult::Error(problem.to_json()),
+        Err(problem) => BatchResult::Refused { error: problem.to_json() },
     });
     Ok((StatusCode::ACCEPTED, Answer(BatchResults { data: data.collect() })))
 }
@@ -241,7 +240,7 @@ mod tests {
         let json = |result: BatchResult| serde_json::to_value(result).unwrap();
         let accepted = json(BatchResult::Accepted(Accepted { id: "evt_1".into() }));
         assert_eq!(accepted, serde_json::json!({ "id": "evt_1" }));
-        let error = json(BatchResult::Error(Problem::invalid("type", "is required").to_json()));
+        let error = json(BatchResult::Refused { error: Problem::invalid("type", "is required").to_json() });
         assert_eq!(error["error"]["code"], "invalid");
     }
 }

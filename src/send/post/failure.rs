@@ -254,10 +254,7 @@ mod tests {
         check(CertificateError::BadSignature.into(), "the certificate of a.example:443 has a wrong signature");
         check(CertificateError::Revoked.into(), "the certificate of a.example:443 was revoked");
         let other = OtherError(std::sync::Arc::new(io::Error::other("CaUsedAsEndEntity")));
-        check(
-            CertificateError::Other(other).into(),
-            "the certificate of a.example:443 was refused: CaUsedAsEndEntity",
-        );
+        check(CertificateError::Other(other).into(), "the certificate of a.example:443 was refused: CaUsedAsEndEntity");
     }
 
     #[test]

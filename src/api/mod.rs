@@ -4,6 +4,7 @@ mod attempts;
 mod auth;
 mod dead_letters;
 mod deliveries;
+mod docs_page;
 mod error;
 mod event_types;
 mod events;

@@ -12,7 +12,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{Api, json::ProblemJson, routes};
+use super::{Api, docs_page, json::ProblemJson, routes};
 
 /// The name of the only security scheme.
 pub(super) const KEY: &str = "key";
@@ -27,6 +27,16 @@ pub(super) const KEY: &str = "key";
                        answer to a request with a key has `RateLimit-Limit`, `RateLimit-Remaining` and \
                        `RateLimit-Reset` (seconds), and every answer an `X-Request-Id`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "Webhooks", description = "Who gets which events, and where."),
+        (name = "Events", description = "What is published."),
+        (name = "Event types", description = "The catalogue, and a tenant's own types."),
+        (name = "Deliveries", description = "Where each event owed to a webhook stands."),
+        (name = "Dead letters", description = "What could not be delivered, and why."),
+        (name = "Logs and statistics", description = "What was sent, and what came back."),
+        (name = "Ingest", description = "What others post, signed, becomes an event for one webhook."),
+        (name = "Tenants and keys", description = "Who there is, and what opens."),
     ),
     components(schemas(ProblemJson))
 )]
@@ -51,10 +61,11 @@ pub fn json() -> String {
     text
 }
 
-/// `/openapi.json`.
+/// `/openapi.json`, and `/docs` to read it.
 pub(super) fn router() -> Router {
     let text = json();
-    Router::new().route("/openapi.json", get(async move || document_response(text.clone())))
+    let page = docs_page::router(&serde_json::from_str(&text).unwrap_or_default());
+    Router::new().route("/openapi.json", get(async move || document_response(text.clone()))).merge(page)
 }
 
 fn document_response(text: String) -> Response {

@@ -88,7 +88,11 @@ pub(super) async fn create_key(
 ///
 /// With `X-Tenant` or `?tenant=` those of that tenant, else all.
 #[utoipa::path(
-    get, operation_id = "list_keys", path = "/api/v1/keys", tag = "Tenants and keys", params(PageParams),
+    get, operation_id = "list_keys", path = "/api/v1/keys", tag = "Tenants and keys",
+    params(
+        PageParams,
+        ("X-Tenant" = Option<String>, Header, description = "Only keys of this tenant; also `?tenant=`"),
+    ),
     responses((status = 200, description = "A page of keys", body = Page<KeyJson>)),
 )]
 pub(super) async fn list_keys(

@@ -287,6 +287,7 @@ impl Process<'_> {
         let address = listener.local_addr().unwrap_or(self.config.api.listen);
         let _ = writeln!(out, "Posthaste {} is ready.", env!("CARGO_PKG_VERSION"));
         let _ = writeln!(out, "  API        http://{address}");
+        let _ = writeln!(out, "  docs       http://{address}/docs");
         if let Some(file) = &admin_key.file {
             let _ = writeln!(out, "  admin key  {}   (kept in {})", admin_key.key, file.display());
         }

@@ -187,6 +187,59 @@ fn dashboards_show_metrics_that_exist() {
     }
 }
 
+/// `POST /api/v1/events` for each operation of the OpenAPI document.
+fn routes() -> BTreeSet<String> {
+    let document: serde_json::Value = serde_json::from_str(&read("docs/openapi.json")).expect("JSON");
+    let paths = document["paths"].as_object().expect("paths");
+    let of_path = |(path, item): (&String, &serde_json::Value)| {
+        let methods = item.as_object().expect("operations").keys();
+        methods.map(|method| format!("{} {path}", method.to_uppercase())).collect::<Vec<_>>()
+    };
+    paths.iter().flat_map(of_path).collect()
+}
+
+#[test]
+fn every_route_has_its_place_in_the_reference_and_no_other_has_one() {
+    let text = read("docs/api.md");
+    let places: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    assert_eq!(places.iter().map(|place| (*place).to_owned()).collect::<BTreeSet<_>>(), routes());
+    assert_eq!(places.len(), routes().len(), "one of them is there twice");
+    for place in places {
+        let head = format!("### `{place}`");
+        let section = text.split(&head).nth(1).unwrap().split("\n#").next().unwrap();
+        // The ingest is shown signed, by programs.
+        assert!(section.contains("curl ") || section.contains("INGEST_URL"), "{place} has no example");
+    }
+}
+
+/// The codes of the API's refusals: what stands behind a status, or at the head of a tuple or a call.
+fn codes() -> BTreeSet<String> {
+    let quoted = |rest: &str| rest.trim_start().strip_prefix('"')?.split_once('"').map(|(code, _)| code.to_owned());
+    let errors = read("src/api/error.rs");
+    let errors = errors.split("#[cfg(test)]").next().unwrap();
+    let behind_status = errors.split("StatusCode::").skip(1).filter_map(|rest| quoted(rest.split_once(',')?.1));
+    let chosen = errors.split("(\"").skip(1).filter_map(|rest| {
+        let (code, rest) = rest.split_once('"')?;
+        rest.starts_with(", ").then(|| code.to_owned())
+    });
+    let named = files("src/api", "rs").into_iter().flat_map(|path| {
+        let text = read(&path);
+        text.split("bad_request(").skip(1).filter_map(quoted).collect::<Vec<_>>()
+    });
+    let is_code = |text: &String| text.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
+    behind_status.chain(chosen).chain(named).filter(is_code).collect()
+}
+
+#[test]
+fn every_code_of_a_refusal_is_explained_and_no_other() {
+    let rows = table(&read("docs/api.md"), "| code |");
+    let documented: BTreeSet<String> = rows.iter().map(|row| unquoted(&row[0])).collect();
+    assert_eq!(documented, codes());
+    for row in &rows {
+        assert!(row.len() == 4 && row.iter().all(|cell| !cell.is_empty()), "{row:?}");
+    }
+}
+
 #[test]
 fn no_test_is_left_out() {
     let attribute = ["#[", "ignore"].concat();

@@ -6,7 +6,7 @@
 use std::{error::Error, fmt, io, time::Duration};
 
 use jiff::Timestamp;
-use rustls::{AlertDescription, CertificateError, pki_types::UnixTime};
+use rustls::{AlertDescription, CertificateError, OtherError, pki_types::UnixTime};
 use url::Url;
 
 use super::{names::ResolveError, proxy::ProxyError, watch::Phase};
@@ -180,6 +180,8 @@ fn certificate(error: &CertificateError, target: &Target<'_>) -> String {
         | Bad::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "is signed in a way that is not accepted here".to_owned()
         }
+        // The verifier's own word for it: `CaUsedAsEndEntity`, for one.
+        Bad::Other(OtherError(error)) => format!("was refused: {error}"),
         _ => "was refused".to_owned(),
     };
     format!("the certificate of {target} {reason}")
@@ -251,6 +253,8 @@ mod tests {
         );
         check(CertificateError::BadSignature.into(), "the certificate of a.example:443 has a wrong signature");
         check(CertificateError::Revoked.into(), "the certificate of a.example:443 was revoked");
+        let other = OtherError(std::sync::Arc::new(io::Error::other("CaUsedAsEndEntity")));
+        check(CertificateError::Other(other).into(), "the certificate of a.example:443 was refused: CaUsedAsEndEntity");
     }
 
     #[test]

@@ -149,7 +149,8 @@ impl Marks {
 
 /// Milliseconds from one mark to the next.
 fn between(from: Option<&Instant>, to: Option<&Instant>) -> Option<f64> {
-    Some(to?.saturating_duration_since(*from?).as_secs_f64() * 1000.0)
+    // Whole microseconds: more is noise.
+    Some(to?.saturating_duration_since(*from?).as_micros() as f64 / 1000.0)
 }
 
 /// Makes a connection for the request that runs now. Called within it, and then polled within it or, once the pool goes

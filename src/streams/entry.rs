@@ -185,7 +185,8 @@ pub(super) fn read_subscription(id: SubscriptionId, record: &str, sealer: &Seale
     let record: SubscriptionRecord =
         serde_json::from_str(record).map_err(|error| Error::Unreadable(format!("webhook {id}: {error}")))?;
     let owner = id.to_string();
-    let open = |kept: &str| sealer.open(&owner, kept).map_err(|error| Error::Refused(format!("webhook {id}: {error}")));
+    let open =
+        |kept: &str| sealer.open(&owner, kept).map_err(|error| Error::Unreadable(format!("webhook {id}: {error}")));
     let events: Result<Vec<Pattern>, _> = record.events.iter().map(|pattern| pattern.parse()).collect();
     let secrets = |current: &str, previous: &Option<(String, u64)>| {
         let previous = previous.as_ref().map(|(secret, until)| Ok::<_, Error>((open(secret)?, *until))).transpose()?;

@@ -85,3 +85,18 @@ async fn publishing_is_refused_with_a_time_before_redis_is_full_and_all_else_goe
     wait_until("there is room again", async || service.post("/api/v1/events", event.clone()).await.status == 202).await;
     service.stop().await;
 }
+
+#[tokio::test]
+async fn only_so_many_replays_run_at_once() {
+    // Nobody carries them out.
+    let service = Service::alone().await;
+    let webhook = service.webhook("https://example.com/").await;
+    let path = format!("/api/v1/webhooks/{webhook}/replay");
+    for _ in 0..4 {
+        service.post(&path, json!({ "from": "1h" })).await.expect(202);
+    }
+    service.post(&path, json!({ "from": "1h" })).await.problem(409, "conflict");
+    let other = service.webhook("https://example.com/other").await;
+    service.post(&format!("/api/v1/webhooks/{other}/replay"), json!({ "from": "1h" })).await.expect(202);
+    service.stop().await;
+}

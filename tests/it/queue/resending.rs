@@ -104,3 +104,19 @@ async fn what_cannot_be_sent_says_why_and_changes_nothing() {
     assert_eq!(resend(&queue, delivery, "gone").await, Resend::Gone);
     assert_eq!(queue.violations().await, [""; 0]);
 }
+
+#[tokio::test]
+async fn an_event_is_put_to_a_webhook_a_thousand_times_more_at_most() {
+    let mut queue = Queue::start().await;
+    let id = queue.create(subscription(1)).await;
+    queue.deliver(1, &[id]).await;
+    let lease = queue.lease_one().await;
+    queue.settle(&[(&lease, Verdict::Delivered)]).await;
+    // As after so many resends, all delivered.
+    let key = format!("evs:{}", lease.event);
+    for copy in 1..=1_000 {
+        let field = format!("{id}#{copy}");
+        let _: i64 = queue.tamper(&["HSET", &key, &field, "k 1-1 1 200"]).await;
+    }
+    assert_eq!(resend(&queue, lease.delivery(), "one more").await, Resend::Many);
+}

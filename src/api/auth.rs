@@ -99,10 +99,14 @@ pub(super) async fn require(State(access): State<Access>, request: Request, next
     }
 }
 
-/// On a listener for this machine only, lets only those through who call it by a name of this machine: a page on the web
-/// whose name was made to resolve to 127.0.0.1 would reach us otherwise.
-pub(super) async fn require_local_host(request: Request, next: Next) -> Response {
-    if host(request.headers(), request.uri()).is_some_and(is_local) {
+/// On a loopback listener, lets only those through who call it by a name of this machine, or by that of the public URL where
+/// a proxy stands in front: a page on the web whose name was made to resolve to 127.0.0.1 would reach us otherwise.
+pub(super) async fn require_known_host(State(api): State<Api>, request: Request, next: Next) -> Response {
+    let is_public = |host: &str| {
+        let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
+        api.settings.public_host.as_ref().is_some_and(|public| public.eq_ignore_ascii_case(name))
+    };
+    if host(request.headers(), request.uri()).is_some_and(|host| is_local(host) || is_public(host)) {
         return next.run(request).await;
     }
     Problem::forbidden_host().into_response()

@@ -112,7 +112,8 @@ impl Problem {
     }
 
     pub fn forbidden_host() -> Self {
-        let detail = "this listener is for this machine only: call it by 127.0.0.1, [::1] or localhost";
+        let detail = "this listener is for this machine only: call it by 127.0.0.1, [::1] or localhost, \
+                      or set api.public_url to the URL that a proxy answers at";
         Self::new(StatusCode::FORBIDDEN, "forbidden_host", detail)
     }
 

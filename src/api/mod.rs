@@ -71,6 +71,8 @@ pub struct Settings {
     pub ingest_address_limit: u32,
     /// Proxies whose word about where a request comes from is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The host of the public URL, where there is one: a proxy in front of a loopback listener calls by it.
+    pub public_host: Option<String>,
     /// Webhooks may point to this machine only because nobody else seems to be able to ask (contract §4).
     pub trusts_locality: bool,
 }
@@ -126,11 +128,16 @@ fn router(api: Api, is_local: bool) -> Router {
         .layer(middleware::from_fn_with_state(guard::Slots::for_requests(), guard::bounded))
         // Health is asked most urgently when all else is too much.
         .merge(health::routes(api.streams.clone()))
-        .merge(if is_local { metrics } else { metrics.layer(admin).layer(key()) });
+        .merge(if is_local && api.settings.public_host.is_none() {
+            metrics
+        } else {
+            metrics.layer(admin).layer(key())
+        });
     if api.settings.trusts_locality {
         router = router.layer(middleware::from_fn_with_state(guard::ProxyWarning::default(), guard::warn_of_proxy));
     }
-    finish(if is_local { router.layer(middleware::from_fn(auth::require_local_host)) } else { router })
+    let known_host = middleware::from_fn_with_state(api, auth::require_known_host);
+    finish(if is_local { router.layer(known_host) } else { router })
 }
 
 /// What every router has: refusals as problems, and a name for each request.

@@ -259,6 +259,7 @@ impl Process<'_> {
             ingest_webhook_limit: self.config.ingest.rate_limit_per_minute,
             ingest_address_limit: self.config.ingest.address_rate_limit_per_minute,
             trusted_proxies: self.config.api.trusted_proxies.clone(),
+            public_host: self.config.api.public_url.as_ref().and_then(|url| url.host_str().map(str::to_owned)),
             trusts_locality: self.trusts_locality(),
         };
         let post = Post::of(self.config, self.role == Role::Serve)?;

@@ -118,3 +118,22 @@ async fn a_full_redis_still_lets_in_who_has_a_key() {
     service.call_as(&key, "DELETE", &path, &Value::Null).await.expect(204);
     service.stop().await;
 }
+
+#[tokio::test]
+async fn behind_a_proxy_the_public_host_is_known_and_metrics_need_the_admin_key() {
+    let redis = TestRedis::start().await;
+    let engine = Engine::idle(&redis, &[]).await;
+    let public_host = Some("hooks.example.com".to_owned());
+    let service = Service::with_settings(redis, engine, api::Settings { public_host, ..settings() }).await;
+    for host in ["hooks.example.com", "HOOKS.example.com:443", "localhost:1"] {
+        let request = service.keyed("GET", "/api/v1/webhooks").header("host", host);
+        service.send(request, Body::empty()).await.expect(200);
+    }
+    for host in ["evil.example", "hooks.example.com.evil.example", "hooks.example.com:x"] {
+        let request = service.keyed("GET", "/api/v1/webhooks").header("host", host);
+        service.send(request, Body::empty()).await.problem(403, "forbidden_host");
+    }
+    service.send(service.request("GET", "/metrics"), Body::empty()).await.problem(401, "unauthorized");
+    assert_eq!(service.send(service.keyed("GET", "/metrics"), Body::empty()).await.status, 200);
+    service.stop().await;
+}

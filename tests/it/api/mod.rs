@@ -58,6 +58,7 @@ fn settings() -> api::Settings {
         ingest_webhook_limit: 8,
         ingest_address_limit: 20,
         trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        public_host: None,
         trusts_locality: false,
     }
 }

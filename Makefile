@@ -10,7 +10,7 @@ REPEATS ?= 20
 # Requests that schemathesis makes up for each operation and phase, besides those at the bounds: about four minutes.
 SCHEMATHESIS_EXAMPLES ?= 60
 
-.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos python3 node smoke verify-api verify-signatures verify-deny
+.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos python3 node curl smoke verify-api verify-signatures verify-deny
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -68,10 +68,10 @@ verify-long: redis ## The invariants over many more random runs, and all tests m
 verify-chaos: redis ## Processes and Redis killed at random under load: nothing accepted is lost
 	POSTHASTE_CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked --test it chaos -- --nocapture
 
-python3 node:
-	@command -v $@ >/dev/null || { echo '$@ is needed: install it (Python 3.11 with venv, Node 20 with npm)' >&2; exit 1; }
+python3 node curl:
+	@command -v $@ >/dev/null || { echo '$@ is needed: install it (curl, Python 3.11 with venv, Node 20 with npm)' >&2; exit 1; }
 
-smoke: redis python3 ## Every operation of the API by curl, as a user would try it
+smoke: redis python3 curl ## Every operation of the API by curl, as a user would try it
 	tests/api.sh
 
 verify-api: redis python3 ## Requests made up from the OpenAPI document: none is answered otherwise than it says
@@ -87,13 +87,13 @@ verify-signatures: redis python3 node ## Official libraries accept our signature
 	@target/verify/signatures/venv/bin/pip install --quiet --requirement tests/verify/signatures/requirements.txt
 	tests/verify/signatures.sh
 
-# Building cargo-deny takes minutes, once for a machine. Advisories are in a database that the network has: where it is out
-# of reach that is said, and nothing fails for it; what it names fails.
+# Building cargo-deny takes minutes, once for a machine. Advisories are in a database that the network has: where it can't be
+# fetched that is said, with the reason, and nothing fails for it; what it names fails.
 verify-deny: ## Licences, sources and duplicates of what is built in, and known vulnerabilities
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	cargo deny --locked check licenses bans sources
-	@if cargo deny --locked fetch db 2>/dev/null; then \
+	@if said=$$(cargo deny --locked fetch db 2>&1); then \
 		cargo deny --locked check --disable-fetch advisories; \
 	else \
-		echo 'known vulnerabilities: not looked for, their database is out of reach' >&2; \
+		printf '%s\n' "$$said" 'known vulnerabilities: not looked for, as their database could not be fetched' >&2; \
 	fi

@@ -3,34 +3,58 @@
 # that is wrong, or when an operation of /openapi.json was not called.
 #
 #     tests/api.sh                        against an engine that it starts, in a folder of its own
-#     tests/api.sh BASE_URL [ADMIN_KEY]   against one that runs and may post to this machine; what is made is deleted again
+#     tests/api.sh BASE_URL [ADMIN_KEY]   against one that runs and may post to this machine; its tenant, with all that is
+#                                         made, is deleted again, also when it fails or is told to stop
 #
 # Needs curl and python3.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/verify/engine.sh"
 
+is_ours=
 if [ $# -gt 0 ]; then
     BASE_URL=${1%/}
     ADMIN_KEY=${2:-${POSTHASTE_API__ADMIN_KEY:-}}
 else
+    is_ours=1
     start_engine
 fi
 start_listener python3 "$root/tests/verify/endpoint.py"
 receiver=$LISTENING
 
 tenant="smoke-$$-$SECONDS$RANDOM"
+is_there=
 key=$ADMIN_KEY
 checks=0
 : >"$folder/called"
 
-# One request: call METHOD PATH [ARGUMENTS OF CURL…]. Its status is in $status, its body in $folder/body.
+# One request: call METHOD PATH [ARGUMENTS OF CURL…]. Its status is in $status, its body in $folder/body. A signal waits for
+# a program in the foreground, and so for the answer: nothing is made any more when what was made is deleted.
 call() {
     local method=$1 path=$2
     shift 2
     echo "$method ${path%%\?*}" >>"$folder/called"
     : >"$folder/body"
-    status=$(curl -sS --max-time 60 -o "$folder/body" -w '%{http_code}' -X "$method" "$BASE_URL$path" \
-        -H "Authorization: Bearer $key" "$@")
+    curl -sS --max-time 60 -o "$folder/body" -w '%{http_code}' -X "$method" "$BASE_URL$path" \
+        -H "Authorization: Bearer $key" "$@" >"$folder/status" || return
+    status=$(cat "$folder/status")
+}
+
+# The webhooks of the tenant, then itself: its key and its type go with it. Of an engine of our own all goes.
+clean_up() {
+    local hook round
+    [ -n "$is_there" ] && [ -z "$is_ours" ] || return 0
+    key=$ADMIN_KEY
+    for round in 1 2 3; do
+        call GET '/api/v1/webhooks?limit=250' -H "X-Tenant: $tenant" --max-time 10 || break
+        # With such a key nothing was made.
+        case $status in 401 | 403) return ;; esac
+        for hook in $(get '" ".join(hook["id"] for hook in it["data"])'); do
+            call DELETE "/api/v1/webhooks/$hook" -H "X-Tenant: $tenant" --max-time 10 || break 2
+        done
+        call DELETE "/api/v1/tenants/$tenant" --max-time 10 || break
+        case $status in 204 | 404) return ;; esac
+    done
+    echo "what was made could not be deleted: tenant $tenant at $BASE_URL" >&2
 }
 
 fail() {
@@ -89,6 +113,7 @@ cp "$folder/body" "$folder/openapi.json"
 
 echo '# tenants and keys'
 key=rubbish check 401 GET /api/v1/webhooks
+is_there=1
 check_json 201 POST /api/v1/tenants "{\"id\":\"$tenant\",\"name\":\"Smoke test\",\"rate_limit_per_minute\":100000}"
 check_json 409 POST /api/v1/tenants "{\"id\":\"$tenant\"}"
 check 200 GET '/api/v1/tenants?limit=250'
@@ -206,6 +231,7 @@ key=$ADMIN_KEY
 check 204 DELETE "/api/v1/keys/$key_id"
 key=$tenant_key check 401 GET /api/v1/webhooks
 check 204 DELETE "/api/v1/tenants/$tenant"
+is_there=
 
 python3 - "$folder/openapi.json" "$folder/called" "$checks" <<'PY'
 """Which operations of the document were called, by the template that fits with the fewest parameters."""

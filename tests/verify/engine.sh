@@ -1,32 +1,65 @@
-# For other scripts to source: a Posthaste of their own, and an endpoint that it can post to. Both end with the script.
+# For other scripts to source: a Posthaste of their own, and an endpoint that it can post to. Both end with the script,
+# whether it is done, fails, or is told to stop.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-# A socket's path has at most 107 bytes, and Redis' will be in it.
-folder=$(mktemp -d "${TMPDIR:-/tmp}/ph.XXXXXX")
-started=()
+folder=
+listeners=0
 
+# What a script that sources this has to put in order before all ends.
+clean_up() { :; }
+
+# Ends what is still running: TERM, and KILL for what has not ended after 20 s.
 finish() {
-    local code=$? pid
-    for pid in "${started[@]}"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "${started[@]}"; do wait "$pid" 2>/dev/null || true; done
-    if [ "$code" -ne 0 ] && [ -s "$folder/engine.err" ]; then
-        echo '--- what the engine logged last' >&2
-        tail -n 20 "$folder/engine.err" >&2
+    local code=$? pid deadline
+    # A second signal does not cut this short.
+    trap '' HUP INT TERM
+    clean_up || true
+    deadline=$((SECONDS + 20))
+    for pid in $(jobs -pr); do kill -TERM -- "-$pid" 2>/dev/null || true; done
+    while [ -n "$(jobs -pr)" ] && [ "$SECONDS" -lt "$deadline" ]; do sleep 0.1; done
+    for pid in $(jobs -pr); do
+        # The engine's Redis has a process group of its own, and does not end with an engine that is killed.
+        pkill -KILL -P "$pid" 2>/dev/null || true
+        kill -KILL -- "-$pid" 2>/dev/null || true
+    done
+    wait 2>/dev/null || true
+    if [ -n "$folder" ]; then
+        if [ "$code" -ne 0 ] && [ -s "$folder/engine.err" ]; then
+            echo '--- what the engine logged last' >&2
+            tail -n 20 "$folder/engine.err" >&2
+        fi
+        rm -rf "$folder"
     fi
-    rm -rf "$folder"
     exit "$code"
 }
 trap finish EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
+# Named before it is made, so that a signal in between leaves nothing. A socket's path has at most 107 bytes, and Redis'
+# will be in it.
+folder=${TMPDIR:-/tmp}/ph.$$-$RANDOM
+mkdir -m 700 "$folder" || { folder= && exit 1; }
 
-# Prints what a program that was just started says after PATTERN: said PID FILE PATTERN.
+# Starts a program in the background, in a process group of its own: `finish` ends it with all that it has started.
+start() {
+    set -m
+    "$@" </dev/null &
+    set +m
+}
+
+# Runs a program to its end. A signal would wait for the end of one in the foreground; this one it ends.
+run() {
+    start "$@"
+    wait $!
+}
+
+# Sets SAID to what a program that was just started says after PATTERN: said PID FILE PATTERN.
 said() {
-    local found deadline=$((SECONDS + 60))
+    local deadline=$((SECONDS + 60))
     while [ "$SECONDS" -lt "$deadline" ] && kill -0 "$1" 2>/dev/null; do
-        found=$(sed -n "s|.*$3||p" "$2")
-        if [ -n "$found" ]; then
-            echo "$found"
+        SAID=$(sed -n "s|.*$3||p" "$2")
+        if [ -n "$SAID" ]; then
             return
         fi
         sleep 0.1
@@ -35,27 +68,38 @@ said() {
     return 1
 }
 
-# Starts `posthaste serve` with the settings that are given as NAME=VALUE; sets BASE_URL and ADMIN_KEY.
+# `posthaste serve` with the settings that are given as NAME=VALUE, and neither those of whoever calls this, nor a
+# config.toml where it is called.
+serve() {
+    unset "${!POSTHASTE_@}"
+    cd "$folder"
+    # What it may take to end is less than what `finish` waits for.
+    export POSTHASTE_DATA_DIR="$folder/data" POSTHASTE_API__LISTEN=127.0.0.1:0 POSTHASTE_API__ADMIN_KEY="$ADMIN_KEY" \
+        POSTHASTE_SHUTDOWN_GRACE_SECONDS=5
+    exec env "$@" "$program" serve
+}
+
+# Starts an engine with the settings that are given as NAME=VALUE; sets BASE_URL and ADMIN_KEY.
 start_engine() {
-    local program=${POSTHASTE:-${CARGO_TARGET_DIR:-$root/target}/debug/posthaste}
+    local program asked=${POSTHASTE:-${CARGO_TARGET_DIR:-$root/target}/debug/posthaste}
     if [ -z "${POSTHASTE:-}" ]; then
-        cargo build --locked --quiet --manifest-path "$root/Cargo.toml"
+        run cargo build --locked --quiet --manifest-path "$root/Cargo.toml"
+    fi
+    # It is started in another folder.
+    if ! program=$(command -v -- "$asked") || ! program=$(realpath -- "$program"); then
+        echo "this is no program: $asked" >&2
+        return 1
     fi
     ADMIN_KEY="verify-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
-    (
-        # Neither the settings of whoever calls this, nor a config.toml where it is called.
-        unset "${!POSTHASTE_@}"
-        cd "$folder"
-        export POSTHASTE_DATA_DIR="$folder/data" POSTHASTE_API__LISTEN=127.0.0.1:0 POSTHASTE_API__ADMIN_KEY="$ADMIN_KEY"
-        exec env "$@" "$program" serve
-    ) >"$folder/engine.out" 2>"$folder/engine.err" &
-    started+=($!)
-    BASE_URL="http://$(said $! "$folder/engine.out" 'API *http://')"
+    start serve "$@" >"$folder/engine.out" 2>"$folder/engine.err"
+    said $! "$folder/engine.out" 'API *http://'
+    BASE_URL="http://$SAID"
 }
 
 # Starts a program that prints where it listens; sets LISTENING.
 start_listener() {
-    "$@" >"$folder/listener.${#started[@]}" &
-    started+=($!)
-    LISTENING=$(said $! "$folder/listener.$((${#started[@]} - 1))" 'listening on ')
+    local out=$folder/listener.$((listeners += 1))
+    start "$@" >"$out"
+    said $! "$out" 'listening on '
+    LISTENING=$SAID
 }

@@ -14,7 +14,7 @@ start_engine POSTHASTE_TARGETS__PROXY="$LISTENING" POSTHASTE_API__RATE_LIMIT_PER
 try() {
     local key=$1 config=$2
     shift 2
-    API_KEY=$key "$schemathesis" --config-file "$config" run "$BASE_URL/openapi.json" --no-color "$@"
+    API_KEY=$key run "$schemathesis" --config-file "$config" run "$BASE_URL/openapi.json" --no-color "$@"
 }
 
 echo '# the admin key, and ids of nothing'
@@ -23,7 +23,7 @@ failed=0
 try "$ADMIN_KEY" "$root/tests/verify/schemathesis.toml" "$@" || failed=1
 
 echo "# a tenant's key, and ids of things that are there"
-python3 "$root/tests/verify/things.py" "$BASE_URL" "$ADMIN_KEY" "$LISTENING" >"$folder/things.toml"
+run python3 "$root/tests/verify/things.py" "$BASE_URL" "$ADMIN_KEY" "$LISTENING" >"$folder/things.toml"
 cat "$root/tests/verify/schemathesis.toml" "$folder/things.toml" >"$folder/known.toml"
 tenant_key=$(sed -n 's/^# key: //p' "$folder/things.toml")
 # Deleting them would leave nothing to ask for.

@@ -10,4 +10,4 @@ start_listener "$installed/venv/bin/python" "$root/tests/verify/signatures/recei
 python=$LISTENING
 # Node looks for the libraries beside the program.
 start_listener node "$installed/receiver.mjs"
-python3 "$root/tests/verify/signatures/check.py" "$BASE_URL" "$ADMIN_KEY" "python=$python" "node=$LISTENING"
+run python3 "$root/tests/verify/signatures/check.py" "$BASE_URL" "$ADMIN_KEY" "python=$python" "node=$LISTENING"

@@ -22,7 +22,7 @@ def post(url, body, headers=()):
     data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
     headers = {"content-type": "application/json", **dict(headers)}
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method="POST")) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method="POST"), timeout=30) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as refused:
         return refused.code, json.load(refused)
@@ -34,7 +34,7 @@ def api(path, body=None):
         status, answer = post(base + path, body, key)
         assert status < 300, f"{path}: {status} {answer}"
         return answer
-    with urllib.request.urlopen(urllib.request.Request(base + path, headers=key)) as answer:
+    with urllib.request.urlopen(urllib.request.Request(base + path, headers=key), timeout=30) as answer:
         return json.load(answer)
 
 

@@ -277,13 +277,18 @@ impl Config {
     /// # Errors
     /// There is no `secrets.key`, and the listener is no loopback address or has a public URL.
     pub fn check_secrets(&self) -> Result<(), ConfigError> {
-        let is_reached =
-            if self.api.public_url.is_some() { "api.public_url is set" } else { "api.listen is no loopback address" };
-        if self.secrets.keys.is_empty() && !(self.api.listen.ip().is_loopback() && self.api.public_url.is_none()) {
+        let why = if self.api.public_url.is_some() {
+            "api.public_url is set"
+        } else if !self.api.listen.ip().is_loopback() {
+            "api.listen is no loopback address"
+        } else {
+            return Ok(());
+        };
+        if self.secrets.keys.is_empty() {
             return Err(self.refuse(
                 "secrets.key",
                 format_args!(
-                    "is needed because {is_reached}: webhooks' secrets are encrypted with it; set \
+                    "is needed because {why}: webhooks' secrets are encrypted with it; set \
                      POSTHASTE_SECRETS__KEY to what `openssl rand -base64 32` prints"
                 ),
             ));

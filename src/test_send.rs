@@ -3,11 +3,10 @@
 //! It is kept in the log of attempts, marked as a test, and counts nowhere else. One that succeeds lets the webhook's
 //! deliveries go on which earlier failures hold back.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 
 use crate::{
+    clock::now_ms,
     domain::{
         Invalid,
         attempt::Attempt,
@@ -96,7 +95,7 @@ impl TestSender {
 
 /// An event that is in no log.
 fn event(target: &Target, event_type: &str, data: Bytes) -> Event {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let now_ms = now_ms();
     let seq = rand::random_range(FIRST_SEQUENCE..1 << 32);
     let subscription = &target.subscription;
     Event {

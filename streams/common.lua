@@ -179,28 +179,6 @@ local function note(ev, sub, copy, state, entry, attempts, status, attempt)
   call('HSET', evs, field, table.concat({ state, entry, attempts, status, unpack(ids) }, ' '))
 end
 
--- Drops the oldest dead letter of a subscription that keeps more than it may, and counts it.
-local function dropOldest(sub)
-  local dead = key('dead', sub)
-  local oldest = call('XRANGE', dead, '-', '+', 'COUNT', 1)[1]
-  local f = fields(oldest)
-  note(f.e, sub, f.c, 'c', oldest[1], f.n, f.ls)
-  call('XDEL', dead, oldest[1])
-  unref(f.e)
-  call('HINCRBY', P .. ':cnt', 'dropped', 1)
-end
-
--- The type and nonce of an event that is still owed: in the log, or beside it. A type of "" where it is nowhere.
-local function typeOf(ev)
-  local event = call('XRANGE', P .. ':events', ev, ev)[1]
-  if event then
-    local f = fields(event)
-    return f.t or '', f.i
-  end
-  local kept = call('HMGET', key('pay', ev), 't', 'i')
-  return kept[1] or '', kept[2]
-end
-
 -- Adds to a subscription's statistics of the hour. A field that is new may be the first: its hash is to end.
 local function tally(sub, counts)
   local hour = math.floor(now / 3600000)
@@ -209,93 +187,6 @@ local function tally(sub, counts)
     if call('HINCRBY', st, field, by) == by then isNew = true end
   end
   if isNew then call('PEXPIREAT', st, (hour + 1 + STATISTICS_HOURS) * 3600000) end
-end
-
--- Numbers of so many bits each, regrouped into numbers of others; what is left over is filled up with zeros.
-local function regroup(numbers, from, to)
-  local regrouped, held, bits = {}, 0, 0
-  for _, number in ipairs(numbers) do
-    held, bits = held * 2 ^ from + number, bits + from
-    while bits >= to do
-      bits = bits - to
-      regrouped[#regrouped + 1] = math.floor(held / 2 ^ bits)
-      held = held % 2 ^ bits
-    end
-  end
-  if bits > 0 then regrouped[#regrouped + 1] = held * 2 ^ (to - bits) end
-  return regrouped
-end
-
--- Public ids, as src/domain/id.rs writes them: base32hex of bytes.
-local DIGITS = '0123456789abcdefghijklmnopqrstuv'
-local function publicId(prefix, bytes)
-  local text = regroup({ bytes:byte(1, -1) }, 8, 5)
-  for i, digit in ipairs(text) do text[i] = DIGITS:sub(digit + 1, digit + 1) end
-  return prefix .. table.concat(text)
-end
-
--- The 16 bytes of a subscription's id; the seventh and eighth are the shard.
-local function bytesOf(sub)
-  local digits = { sub:byte(4, -1) }
-  for i, c in ipairs(digits) do digits[i] = c - (c < 97 and 48 or 87) end
-  return string.char(unpack(regroup(digits, 5, 8), 1, 16))
-end
-
-local function placeOf(ev)
-  local ms, seq = ev:match('(%d+)-(%d+)')
-  return struct.pack('>I6I4', tonumber(ms), tonumber(seq))
-end
-
-local function eventId(ev, sub, nonce)
-  return publicId('evt_', placeOf(ev) .. bytesOf(sub):sub(7, 8) .. struct.pack('>I4', tonumber(nonce)))
-end
-
-local function deliveryId(ev, sub, copy)
-  local bytes = bytesOf(sub)
-  return publicId('dlv_', placeOf(ev) .. bytes:sub(7, 8) .. bytes .. struct.pack('>I2', tonumber(copy)))
-end
-
--- Whether a type is the engine's own. So may be one that is not known.
-local function isOwn(type) return type == '' or type:sub(1, 10) == 'posthaste.' end
-
--- Appends an event of the engine's own to the log, for those of the tenant who named its type. Never because of a delivery
--- of such an event: what tells of failures would fail and tell without end.
-local told = 0
-local function tell(tenant, type, data)
-  local body = cjson.encode(data)
-  told = told + 1
-  local nonce = redis.sha1hex(table.concat({ clock[1], clock[2], told, type, body }, ' ')):sub(1, 8)
-  call('XADD', P .. ':events', '*', 'i', tonumber(nonce, 16), 'v', call('HGET', P .. ':cfgv', tenant) or '0-0', 't', type,
-    'tn', tenant, 'ts', now, 'b', body)
-end
-
--- Tells of a dead letter, if one of its tenant's subscriptions wants to know.
-local function tellOfDead(tenant, sub, letter, type, nonce)
-  if isOwn(type) or call('EXISTS', key('own', tenant)) == 0 then return end
-  if not nonce then type, nonce = typeOf(letter.ev) end
-  if not nonce then return end
-  tell(tenant, 'posthaste.delivery.dead_lettered', {
-    delivery_id = deliveryId(letter.ev, sub, letter.copy), webhook_id = sub, event_id = eventId(letter.ev, sub, nonce),
-    event_type = type, reason = letter.why, attempts = letter.attempts,
-    last_status = letter.status > 0 and letter.status or cjson.null, last_error = letter.error ~= '' and letter.error or cjson.null,
-  })
-end
-
--- Keeps a delivery as a dead letter; its reference to the event moves along.
--- letter: ev copy type (or nil) attempts why status error entry (its id on the delivery stream) attempt (of the log, or nil)
-local function bury(sub, letter, limit)
-  local dead, tenant = key('dead', sub), call('HGET', key('rt', sub), 'tn') or ''
-  local type, nonce = letter.type, nil
-  if not type then type, nonce = typeOf(letter.ev) end
-  local id = call('XADD', dead, '*', 'e', letter.ev, 'c', letter.copy, 't', type, 'n', letter.attempts, 'why', letter.why,
-    'ls', letter.status, 'le', letter.error, 'at', letter.entry:match('^%d+'))
-  call('HINCRBY', key('rt', sub), 'ko', 1)
-  tally(sub, { dead = 1 })
-  call('ZADD', P .. ':deadidx', 'NX', now, sub)
-  call('ZADD', key('tdead', tenant), now, sub)
-  tellOfDead(tenant, sub, letter, type, nonce)
-  note(letter.ev, sub, letter.copy, 'd', id, letter.attempts, letter.status, letter.attempt)
-  if call('XLEN', dead) > limit then dropOldest(sub) end
 end
 
 -- Forgets that a dead stream is there once it is empty.
@@ -314,23 +205,15 @@ local function forget(sub, id)
   call('HDEL', key('tok', sub), id, id .. '#')
 end
 
--- Puts an event of the log to a subscription once more, as the first copy that it has not had; returns which; or nil and
--- "lost" where the event is gone, "many" where it had all copies that it may have. Above TRACKED_TARGETS the first is not noted.
-local function putAgain(sub, ev)
-  local event = call('XRANGE', P .. ':events', ev, ev)[1]
-  if not event and call('EXISTS', key('pay', ev)) == 0 then return nil, 'lost' end
-  local evs = key('evs', ev)
-  local copy = tonumber(call('HGET', evs, 'n') or 0) > TRACKED_TARGETS and 1 or 0
-  while call('HEXISTS', evs, sub .. '#' .. copy) == 1 do copy = copy + 1 end
-  if copy > COPIES_AT_MOST then return nil, 'many' end
-  -- What is kept beside the log is owed to somebody already.
-  if call('HINCRBY', P .. ':refs', ev, 1) == 1 and event then
-    local f = fields(event)
-    owe(ev, f.tn, #f.b)
-  end
-  local entry = call('XADD', key('dlv', sub), '*', 'e', ev, 'c', copy)
-  call('HINCRBY', evs, 'n', 1)
-  call('PERSIST', evs)
-  note(ev, sub, copy, 'p', entry, 0, 0)
-  return copy
+-- Closes the breaker: earlier failures hold back nothing more.
+local function clearBreaker(sub, r)
+  call('HSET', key('rt', sub), 'cf', 0, 'cfat', 0, 'hold', 0)
+  r.cf, r.cfat, r.hold = 0, 0, 0
+end
+
+-- Clears all that a receiver's answers hold back: by the breaker, or as long as it asked for.
+local function clearFaults(sub, r)
+  clearBreaker(sub, r)
+  call('HSET', key('rt', sub), 'ra', 0)
+  r.ra = 0
 end

@@ -1,4 +1,4 @@
--- An endpoint's health, below common.lua in settle.lua: its breaker, when it is disabled, and what its tenant is told of it.
+-- An endpoint's health, below dead_letters.lua in settle.lua: its breaker, when it is disabled, and what its tenant is told of it.
 -- What deliveries of the engine's own events do changes the health, and tells nobody.
 local BREAKER_FAILURES, BREAKER_MS, BREAKER_HOLD = 5, 10000, 500
 -- {subscription, why} of each that this call has disabled.

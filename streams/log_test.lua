@@ -5,14 +5,11 @@
 local sub, success, status, type, text = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local r = load(sub)
 if not r or r.st == 'd' then return '' end
-local id = call('XADD', P .. ':attempts', '*', 'r', text, 'l', 0, 's', 1)
-local ms, seq = id:match('(%d+)-(%d+)')
-local hash = tonumber(redis.sha1hex(type):sub(1, 8), 16)
-call('RPUSH', key('att', sub), struct.pack('>I6I4BBI4', tonumber(ms), tonumber(seq), success, math.floor(status / 100), hash))
+local id = keepAttempt(sub, success == 1, status, type, text, 'l', 0, 's', 1)
 call('HSET', key('rt', sub), 'last', now)
 if success == 1 and (r.cf > 0 or r.hold > 0) then
-  call('HSET', key('rt', sub), 'cf', 0, 'cfat', 0, 'hold', 0)
-  plan(sub)
+  clearBreaker(sub, r)
+  plan(sub, r)
   ring()
 end
 return id

@@ -20,9 +20,8 @@ for _, id in ipairs(cmsgpack.unpack(ARGV[4])) do
   end
 end
 if redriven > 0 then
-  call('HSET', key('rt', sub), 'cf', 0, 'cfat', 0, 'hold', 0, 'ra', 0)
+  clearFaults(sub, r)
   call('HINCRBY', key('rt', sub), 'ko', -redriven)
-  r.cf, r.hold, r.ra = 0, 0, 0
 end
 tidyDead(sub)
 plan(sub, r)

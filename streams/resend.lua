@@ -28,8 +28,7 @@ else
   answer = { 'copy', again }
 end
 call('SET', callKey, answer[1] .. ' ' .. answer[2], 'PX', 60000)
-call('HSET', key('rt', sub), 'cf', 0, 'cfat', 0, 'hold', 0, 'ra', 0)
-r.cf, r.hold, r.ra = 0, 0, 0
+clearFaults(sub, r)
 plan(sub, r)
 ring()
 return { answer[1], tostring(answer[2]) }

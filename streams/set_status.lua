@@ -11,7 +11,7 @@ if r.st ~= status then
   call('HSET', P .. ':cfgv', call('HGET', rt, 'tn'), version)
   call('HSET', rt, 'st', status, 'since', now, 'why', '', 'v', version)
 end
-if status == 'a' then call('HSET', key('rt', sub), 'cf', 0, 'cfat', 0, 'hold', 0, 'ra', 0) end
+if status == 'a' then clearFaults(sub, r) end
 plan(sub)
 ring()
 return 1

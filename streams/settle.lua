@@ -2,7 +2,7 @@
 -- Takes in what became of leased deliveries, with the record of each attempt.
 -- ARGV 2 dead letter limit  3 ms of failing after which a subscription is disabled  4 results (MessagePack, each an array: sub,
 --        id, token, outcome, delay ms or reason, Retry-After ms or 0, weight of the failure, ev, copy, type, attempts made,
---        status or 0, error, latency bucket or -1 where nothing was sent, µs to the answer)
+--        status or 0, error, latency bucket or -1 where nothing was sent, µs to the answer, the event's nonce or nil where nothing was sent)
 --      5… the record of each result's attempt, or "" (apart, since cmsgpack reads no binary)
 -- Outcomes: ok | retry | dead | gone (dead, and the subscription is disabled) | release (was not sent: does not count)
 -- Returns {now, next due or "", indexes from 0 of results that were no longer held, {sub, why} of each disabled}
@@ -13,16 +13,6 @@ local touched, stale = {}, {}
 local function touch(sub)
   if not touched[sub] then touched[sub] = { r = load(sub), done = {}, isDone = {}, delivered = {}, counts = {} } end
   return touched[sub]
-end
-
-local function record(sub, outcome, status, type, text, late)
-  if text == '' then return nil end
-  local id = call('XADD', P .. ':attempts', '*', 'r', text, 'l', late and 1 or 0)
-  local ms, seq = id:match('(%d+)-(%d+)')
-  local hash = tonumber(redis.sha1hex(type):sub(1, 8), 16)
-  call('RPUSH', key('att', sub), struct.pack('>I6I4BBI4', tonumber(ms), tonumber(seq), outcome == 'ok' and 1 or 0,
-    math.floor(status / 100), hash))
-  return id
 end
 
 local function release(sub, id, pending, delay)
@@ -39,13 +29,13 @@ local function countAttempt(counts, status, bucket, micros)
 end
 
 local function settle(result, text)
-  local sub, id, token, outcome, arg, away, weight, ev, copy, type, attempts, status, error, bucket, micros = unpack(result, 1, 15)
+  local sub, id, token, outcome, arg, away, weight, ev, copy, type, attempts, status, error, bucket, micros, nonce = unpack(result, 1, 16)
   local t = touch(sub)
   local r = t.r
   -- An entry that an earlier result of this call has ended is pending until the end of the call.
   local pending = r and not t.isDone[id] and pendingEntry(sub, id)
   local mine = pending and call('HGET', key('tok', sub), id) == token or false
-  local attempt = record(sub, outcome, status, type, text, not mine)
+  local attempt = text ~= '' and keepAttempt(sub, outcome == 'ok', status, type, text, 'l', mine and 0 or 1) or nil
   if attempt and r then call('HSET', key('rt', sub), 'last', now) end
   if not (mine or pending and outcome == 'ok') then return false end
 
@@ -63,7 +53,7 @@ local function settle(result, text)
   elseif outcome == 'release' then
     release(sub, id, pending, arg)
   else
-    bury(sub, { ev = ev, copy = copy, type = type, attempts = attempts, why = arg, status = status, error = error,
+    bury(sub, { ev = ev, copy = copy, type = type, nonce = nonce, attempts = attempts, why = arg, status = status, error = error,
       entry = id, attempt = attempt }, maxDead)
     if outcome == 'gone' then
       disable(sub, r, 'gone', '410', type)

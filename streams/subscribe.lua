@@ -21,9 +21,10 @@ if expected == '' then
   call('ZADD', key('tsubs', tenant), 0, sub)
 end
 call('HSET', rt, 'tn', tenant, 'cap', ARGV[6], 'T', ARGV[7], 'B', ARGV[8], 'fifo', ARGV[9], 'v', version)
-if ARGV[10] == '1' then call('HSET', rt, 'cf', 0, 'cfat', 0, 'hold', 0, 'ra', 0) end
+local r = load(sub)
+if ARGV[10] == '1' then clearFaults(sub, r) end
 call('HSET', P .. ':cfgv', tenant, version)
 if ARGV[12] ~= '1' then call('SREM', key('own', tenant), sub) end
-plan(sub)
+plan(sub, r)
 ring()
 return version

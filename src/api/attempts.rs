@@ -9,7 +9,7 @@ use super::{
     auth::Tenant,
     error::Problem,
     extract::{Id, OptionalJson},
-    input::TestBody,
+    input::{self, TestBody},
     json::{AttemptDetailJson, AttemptJson, Page, TestResultJson, WebhookStatsJson},
     params::{AttemptParams, Params, StatsParams, place},
 };
@@ -43,10 +43,8 @@ pub(super) async fn list(
         None => api.manager.attempts(&tenant, &id, &filter, before, limit).await?,
         Some(event) => api.manager.attempts_for_event(&tenant, &id, event.0, &filter, before, limit).await?,
     };
-    Ok(Answer(Page {
-        data: page.attempts.iter().map(|(id, attempt)| AttemptJson::of(*id, attempt)).collect(),
-        next_cursor: page.before.map(|before| before.to_string()),
-    }))
+    let data = page.attempts.iter().map(|(id, attempt)| AttemptJson::of(*id, attempt)).collect();
+    Ok(Answer(Page::of(data, page.before)))
 }
 
 /// Show an attempt, with its body and as a `curl` command
@@ -98,7 +96,7 @@ pub(super) async fn test(
     OptionalJson(body): OptionalJson<TestBody>,
 ) -> Result<Answer<TestResultJson>, Problem> {
     let event_type = body.event_type.as_deref().unwrap_or(PING);
-    let data = body.data.map(|data| String::from(Box::<str>::from(data)).into());
+    let data = body.data.map(|data| input::text(data).into());
     let _slot = api.test_slots.take()?;
     let (attempt_id, attempt) = api.tester.send(&tenant, &id, event_type, data).await?;
     Ok(Answer(TestResultJson::of(attempt_id, &attempt)))

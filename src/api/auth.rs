@@ -102,11 +102,10 @@ pub(super) async fn require(State(access): State<Access>, request: Request, next
 /// On a loopback listener, lets only those through who call it by a name of this machine, or by that of the public URL where
 /// a proxy stands in front: a page on the web whose name was made to resolve to 127.0.0.1 would reach us otherwise.
 pub(super) async fn require_known_host(State(api): State<Api>, request: Request, next: Next) -> Response {
-    let is_public = |host: &str| {
-        let name = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(host, |(name, _)| name);
-        api.settings.public_host.as_ref().is_some_and(|public| public.eq_ignore_ascii_case(name))
+    let is_known = |name: &str| {
+        is_local(name) || api.settings.public_host.as_ref().is_some_and(|public| public.eq_ignore_ascii_case(name))
     };
-    if host(request.headers(), request.uri()).is_some_and(|host| is_local(host) || is_public(host)) {
+    if host(request.headers(), request.uri()).and_then(name_of).is_some_and(is_known) {
         return next.run(request).await;
     }
     Problem::forbidden_host().into_response()
@@ -117,24 +116,20 @@ fn host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
     uri.authority().map(|authority| authority.as_str()).or_else(|| headers.get(header::HOST)?.to_str().ok())
 }
 
-/// Whether `host`, which may have a port, can only mean this machine.
-fn is_local(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, "")) => address,
-            Some((address, port)) if is_port(port) => address,
-            _ => return false,
-        },
-        None => match host.find(':') {
-            Some(at) if is_port(&host[at..]) => &host[..at],
-            Some(_) => return false,
-            None => host,
-        },
-    };
+/// The name in `host`, which may have a port; an IPv6 address keeps its brackets.
+fn name_of(host: &str) -> Option<&str> {
+    let end = if host.starts_with('[') { host.find(']')? + 1 } else { host.find(':').unwrap_or(host.len()) };
+    let (name, port) = host.split_at(end);
+    (port.is_empty() || is_port(port)).then_some(name)
+}
+
+/// Whether a name can only mean this machine.
+fn is_local(name: &str) -> bool {
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     let name = name.to_ascii_lowercase();
     name == "localhost"
         || name.ends_with(".localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn is_port(text: &str) -> bool {
@@ -203,9 +198,10 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_local() {
+        let is_ours = |host: &str| name_of(host).is_some_and(is_local);
         for good in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.9.9.9:1", "[::1]", "[::1]:8080", "a.localhost:80"]
         {
-            assert!(is_local(good), "{good}");
+            assert!(is_ours(good), "{good}");
         }
         for bad in [
             "",
@@ -220,7 +216,7 @@ mod tests {
             "notlocalhost",
             "[::2]:80",
         ] {
-            assert!(!is_local(bad), "{bad}");
+            assert!(!is_ours(bad), "{bad}");
         }
     }
 

@@ -1,11 +1,9 @@
 //! `/api/v1/dead-letters`.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use axum::{Json as Answer, extract::State};
 use http::StatusCode;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::{
     Api,
@@ -13,8 +11,9 @@ use super::{
     error::Problem,
     extract::{Id, OptionalJson},
     input::ReplayBody,
-    json::{DeadLetterJson, Page},
+    json::{DeadLetterJson, Page, ReplayCountJson},
     params::{DeadLetterParams, Params, moment, place},
+    replays::counted,
 };
 use crate::{
     domain::outcome::Reason,
@@ -23,19 +22,6 @@ use crate::{
 
 /// Ids that one request may name.
 const IDS_AT_MOST: usize = 1_000;
-/// How long one request may send dead letters: well below the time at which clients and proxies give up.
-const REPLAY_WITHIN: Duration = Duration::from_secs(20);
-
-/// What a replay did, or would do.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Replayed {
-    count: u64,
-    dry_run: bool,
-    /// There was no time for all.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    has_more: bool,
-}
-
 /// List dead letters, newest first
 #[utoipa::path(
     get, operation_id = "list_dead_letters", path = "/api/v1/dead-letters", tag = "Dead letters", params(DeadLetterParams),
@@ -58,10 +44,7 @@ pub(super) async fn list(
     };
     let cursor = place(params.cursor.as_deref())?;
     let page = api.manager.dead_letters(&tenant, &filter, cursor, params.limit.0).await?;
-    Ok(Answer(Page {
-        data: page.data.iter().map(DeadLetterJson::of).collect(),
-        next_cursor: page.next.map(|next| next.to_string()),
-    }))
+    Ok(Answer(Page::of(page.data.iter().map(DeadLetterJson::of).collect(), page.next)))
 }
 
 /// Show a dead letter
@@ -102,17 +85,17 @@ pub(super) async fn delete(
 #[utoipa::path(
     post, operation_id = "replay_dead_letter", path = "/api/v1/dead-letters/{dead_letter_id}/replay", tag = "Dead letters",
     params(("dead_letter_id" = String, Path)),
-    responses((status = 200, description = "It is on its way", body = Replayed)),
+    responses((status = 200, description = "It is on its way", body = ReplayCountJson)),
 )]
 pub(super) async fn replay_one(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     Id(id): Id,
-) -> Result<Answer<Replayed>, Problem> {
+) -> Result<Answer<ReplayCountJson>, Problem> {
     let filter = DeadLetterFilter { ids: vec![known(&id)?], ..Default::default() };
     match api.manager.replay_dead_letters(&tenant, &filter, None, |_| ()).await? {
         0 => Err(Problem::not_found("dead letter")),
-        count => Ok(Answer(Replayed { count, dry_run: false, has_more: false })),
+        count => Ok(Answer(ReplayCountJson::whole(count, false))),
     }
 }
 
@@ -122,25 +105,21 @@ pub(super) async fn replay_one(
 #[utoipa::path(
     post, operation_id = "replay_dead_letters", path = "/api/v1/dead-letters/replay", tag = "Dead letters",
     request_body(content = Option<ReplayBody>, description = "Left out: all"),
-    responses((status = 200, description = "How many", body = Replayed)),
+    responses((status = 200, description = "How many", body = ReplayCountJson)),
 )]
 pub(super) async fn replay(
     State(api): State<Api>,
     Tenant(tenant): Tenant,
     OptionalJson(body): OptionalJson<ReplayBody>,
-) -> Result<Answer<Replayed>, Problem> {
+) -> Result<Answer<ReplayCountJson>, Problem> {
     let (dry_run, rate) = (body.dry_run, check_rate(body.rate)?);
-    let Some(filter) = filter(body)? else { return Ok(Answer(Replayed { count: 0, dry_run, has_more: false })) };
+    let Some(filter) = filter(body)? else { return Ok(Answer(ReplayCountJson::whole(0, dry_run))) };
+    let so_far = AtomicU64::new(0);
+    let note = |count| so_far.store(count, Relaxed);
     if dry_run {
-        let count = api.manager.count_replayable(&tenant, &filter).await?;
-        return Ok(Answer(Replayed { count, dry_run, has_more: false }));
+        return counted(true, &so_far, api.manager.count_replayable(&tenant, &filter, note)).await.map(Answer);
     }
-    let mut sent = 0;
-    let replaying = api.manager.replay_dead_letters(&tenant, &filter, rate, |count| sent = count);
-    match tokio::time::timeout(REPLAY_WITHIN, replaying).await {
-        Ok(count) => Ok(Answer(Replayed { count: count?, dry_run, has_more: false })),
-        Err(_) => Ok(Answer(Replayed { count: sent, dry_run, has_more: true })),
-    }
+    counted(false, &so_far, api.manager.replay_dead_letters(&tenant, &filter, rate, note)).await.map(Answer)
 }
 
 /// `None` for an empty list of ids, which leaves nothing.

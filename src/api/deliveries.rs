@@ -93,6 +93,5 @@ pub(super) async fn of_webhook(
 ) -> Result<Answer<Page<DeliverySummaryJson>>, Problem> {
     let (limit, cursor) = page.parts()?;
     let page = api.manager.deliveries_of_webhook(&tenant, &id, cursor, limit).await?;
-    let next_cursor = page.next.map(|next| next.to_string());
-    Ok(Answer(Page { data: page.deliveries.iter().map(DeliverySummaryJson::of).collect(), next_cursor }))
+    Ok(Answer(Page::of(page.deliveries.iter().map(DeliverySummaryJson::of).collect(), page.next)))
 }

@@ -26,9 +26,8 @@ pub(super) async fn list(
 ) -> Result<Answer<Page<EventTypeJson>>, Problem> {
     let (limit, after) = page.parts::<String>()?;
     let types = api.manager.event_types(&tenant).await?;
-    let (found, next) = page_of(types, limit, |info| after.as_ref().is_none_or(|after| info.event_type > *after));
-    let next_cursor = next.map(|last| last.event_type);
-    Ok(Answer(Page { data: found.iter().map(EventTypeJson::of).collect(), next_cursor }))
+    let (found, next) = page_of(types, limit, after, |info| info.event_type.clone());
+    Ok(Answer(Page::of(found.iter().map(EventTypeJson::of).collect(), next)))
 }
 
 /// Add an event type of the tenant's own
@@ -57,7 +56,7 @@ pub(super) async fn delete_by_query(
     Tenant(tenant): Tenant,
     Params(params): Params<EventTypeParams>,
 ) -> Result<StatusCode, Problem> {
-    let event_type = params.event_type.ok_or_else(|| Invalid::new("type", "is required"))?;
+    let event_type = params.event_type.ok_or_else(|| Invalid::required("type"))?;
     remove(&api, &tenant, &event_type).await
 }
 

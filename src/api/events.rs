@@ -23,11 +23,12 @@ use super::{
     idempotency::idempotency_key,
     input::EventBody,
     json::{DeliveryJson, EventJson, Page, ProblemJson},
-    params::{EventParams, PageParams, Params, place},
+    params::{EventParams, PageParams, Params, page_of, place},
 };
 use crate::{
+    clock::now_ms,
     domain::id::{DeliveryId, EventId},
-    manage::{EventFilter, Seed, now_ms},
+    manage::{EventFilter, Seed},
     publish::Submitted,
 };
 
@@ -235,8 +236,7 @@ pub(super) async fn list(
         until_ms: params.until.map(|until| until.0),
     };
     let page = api.manager.events(&tenant, &filter, place(params.cursor.as_deref())?, params.limit.0).await?;
-    let next_cursor = page.next.map(|next| next.to_string());
-    Ok(Answer(Page { data: page.events.iter().map(EventJson::of).collect(), next_cursor }))
+    Ok(Answer(Page::of(page.events.iter().map(EventJson::of).collect(), page.next)))
 }
 
 /// Show an event
@@ -266,13 +266,9 @@ pub(super) async fn deliveries(
     Params(page): Params<PageParams>,
 ) -> Result<Answer<Page<DeliveryJson>>, Problem> {
     let (limit, after) = page.parts::<DeliveryId>()?;
-    let (event, mut found) = api.manager.deliveries(&tenant, &id).await?;
-    found.retain(|delivery| after.is_none_or(|after| delivery.id > after));
-    let is_more = found.len() > limit;
-    found.truncate(limit);
-    let next_cursor = found.last().filter(|_| is_more).map(|last| last.id.to_string());
-    let data = found.iter().map(|delivery| DeliveryJson::of(&event, delivery)).collect();
-    Ok(Answer(Page { data, next_cursor }))
+    let (event, deliveries) = api.manager.deliveries(&tenant, &id).await?;
+    let (found, next) = page_of(deliveries, limit, after, |delivery| delivery.id);
+    Ok(Answer(Page::of(found.iter().map(|delivery| DeliveryJson::of(&event, delivery)).collect(), next)))
 }
 
 #[cfg(test)]

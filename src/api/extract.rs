@@ -59,7 +59,7 @@ pub(super) struct Taken {
 /// The memory that a body was granted. A request that carries it has a body that was read before, and needs no more.
 #[derive(Clone)]
 pub(super) struct Granted(
-    #[expect(dead_code, reason = "it is given back when it is dropped")] Arc<Vec<OwnedSemaphorePermit>>,
+    #[expect(dead_code, reason = "it is given back when it is dropped")] Arc<Option<OwnedSemaphorePermit>>,
 );
 
 impl Taken {
@@ -86,21 +86,21 @@ pub(super) async fn read_body(api: &Api, body: Body, parts: &Parts, limit: usize
     }
     let before = parts.extensions.get::<Granted>().cloned();
     let read = async {
-        let (mut stream, mut read, mut permits) = (body.into_data_stream(), BytesMut::new(), Vec::new());
+        let (mut stream, mut read, mut permit) = (body.into_data_stream(), BytesMut::new(), None);
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|_| Problem::bad_request("broken_body", "the body broke off before its end"))?;
             if read.len() + chunk.len() > limit {
                 return Err(too_large());
             }
             if before.is_none() {
-                permits.push(api.room.take(chunk.len()).await?);
+                api.room.grow(&mut permit, read.len() + chunk.len()).await?;
             }
             read.extend_from_slice(&chunk);
         }
-        Ok((read.freeze(), permits))
+        Ok((read.freeze(), permit))
     };
-    let (bytes, permits) = tokio::time::timeout(BODY_WITHIN, read).await.map_err(|_| Problem::body_timeout())??;
-    Ok(Taken { bytes, granted: before.unwrap_or_else(|| Granted(Arc::new(permits))) })
+    let (bytes, permit) = tokio::time::timeout(BODY_WITHIN, read).await.map_err(|_| Problem::body_timeout())??;
+    Ok(Taken { bytes, granted: before.unwrap_or_else(|| Granted(Arc::new(permit))) })
 }
 
 /// Memory for the bodies of all requests together.
@@ -112,10 +112,20 @@ impl Room {
         Self(Arc::new(Semaphore::new(ROOM_KIB)))
     }
 
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let kib = bytes.div_ceil(1024).clamp(1, ROOM_KIB) as u32;
-        let granted = tokio::time::timeout(ROOM_WITHIN, self.0.clone().acquire_many_owned(kib)).await;
-        granted.map_err(|_| Problem::overloaded())?.map_err(|_| Problem::overloaded())
+    /// Grants what `granted` lacks of so many bytes.
+    async fn grow(&self, granted: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> Result<(), Problem> {
+        let has = granted.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let lacks = bytes.div_ceil(1024).min(ROOM_KIB).saturating_sub(has);
+        if lacks == 0 {
+            return Ok(());
+        }
+        let more = tokio::time::timeout(ROOM_WITHIN, self.0.clone().acquire_many_owned(lacks as u32)).await;
+        let more = more.map_err(|_| Problem::overloaded())?.map_err(|_| Problem::overloaded())?;
+        match granted {
+            Some(granted) => granted.merge(more),
+            None => *granted = Some(more),
+        }
+        Ok(())
     }
 }
 
@@ -195,5 +205,16 @@ mod tests {
         check(" [1]", "invalid_json");
         check(r#"{"a":-1}"#, "invalid");
         check(r#"{"a":"x"}"#, "invalid");
+    }
+
+    #[tokio::test]
+    async fn memory_is_granted_for_the_whole_of_a_body_however_it_is_cut() {
+        let (room, mut granted) = (Room::new(), None);
+        for bytes in 1..=2049 {
+            room.grow(&mut granted, bytes).await.unwrap();
+        }
+        assert_eq!(room.0.available_permits(), ROOM_KIB - 3);
+        drop(granted);
+        assert_eq!(room.0.available_permits(), ROOM_KIB);
     }
 }

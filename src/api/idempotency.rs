@@ -25,11 +25,7 @@ use super::{
     events,
     extract::{BODY_BYTES, read_body},
 };
-use crate::{
-    manage::{Seed, now_ms},
-    secrets::Sealer,
-    streams,
-};
+use crate::{clock::now_ms, manage::Seed, secrets::Sealer, streams};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -54,11 +50,18 @@ struct Claim {
     /// Unix milliseconds; 0 once it has failed.
     since_ms: u64,
     seed: Seed,
+    /// Sets it apart from the claim of another repeat, whose seed may be the same.
+    nonce: u64,
 }
 
 impl Claim {
+    fn new(fingerprint: String) -> Self {
+        Self { fingerprint, since_ms: now_ms(), seed: Seed::draw(), nonce: Seed::draw().random }
+    }
+
     fn write(&self) -> String {
-        format!("pending {} {} {} {}", self.fingerprint, self.since_ms, self.seed.ms, self.seed.random)
+        let Self { fingerprint, since_ms, seed, nonce } = self;
+        format!("pending {fingerprint} {since_ms} {} {} {nonce}", seed.ms, seed.random)
     }
 
     fn is_under_way(&self) -> bool {
@@ -82,6 +85,7 @@ impl Kept {
                 fingerprint,
                 since_ms: word()?.parse().ok()?,
                 seed: Seed { ms: word()?.parse().ok()?, random: word()?.parse().ok()? },
+                nonce: word()?.parse().ok()?,
             })),
             "answered" => Some(Self::Answered { fingerprint, sealed: word()?.to_owned() }),
             _ => None,
@@ -115,7 +119,7 @@ pub(super) async fn keep_answers(State(api): State<Api>, request: Request, next:
     let fingerprint = digest(&[target.as_bytes(), &body]);
     let request = Request::from_parts(parts, Body::from(body));
 
-    let mut claim = Claim { fingerprint, since_ms: now_ms(), seed: Seed::draw() };
+    let mut claim = Claim::new(fingerprint);
     let mine = claim.write();
     let found = api.streams.claim_answer(&owner.tenant, &owner.name, &mine, WINDOW).await?;
     // A call that was repeated over a new connection finds its own.
@@ -128,12 +132,14 @@ pub(super) async fn keep_answers(State(api): State<Api>, request: Request, next:
             owner.open(&sealed).ok_or_else(|| Problem::idempotency_conflict("Idempotency-Key"))
         }
         Some(Kept::Pending(other)) if other.is_under_way() => Err(Problem::in_progress()),
-        found => {
+        kept => {
             // It was broken off: what it may have made is found by its seed.
-            if let Some(Kept::Pending(broken_off)) = found {
+            if let Some(Kept::Pending(broken_off)) = kept {
                 claim.seed = broken_off.seed;
             }
-            api.streams.keep_answer(&owner.tenant, &owner.name, &claim.write(), WINDOW).await?;
+            if !owner.replace(&api, &found, Some(&claim.write())).await? {
+                return Err(Problem::in_progress());
+            }
             Ok(answer(&api, &owner, claim, request, next).await)
         }
     }
@@ -157,7 +163,8 @@ async fn answer(api: &Api, owner: &Owner, claim: Claim, mut request: Request, ne
     } else {
         None
     };
-    if let Err(error) = owner.replace(api, &claim, note).await {
+    // A repeat that came in between, since this took too long, has put its own there.
+    if let Err(error) = owner.replace(api, &claim.write(), note.as_deref()).await {
         tracing::warn!(%error, "the answer to a request with an Idempotency-Key could not be kept");
     }
     Response::from_parts(parts, Body::from(body))
@@ -177,15 +184,9 @@ impl Owner {
         Self { tenant: tenant.to_owned(), name: digest(&[caller.as_bytes(), key.as_bytes()]), sealer }
     }
 
-    /// Puts `note` in the place of the claim, or nothing; but not in that of the answer to a repeat that came in between.
-    async fn replace(&self, api: &Api, claim: &Claim, note: Option<String>) -> streams::Result<()> {
-        if api.streams.kept_answer(&self.tenant, &self.name).await?.is_some_and(|kept| kept != claim.write()) {
-            return Ok(());
-        }
-        match note {
-            Some(note) => api.streams.keep_answer(&self.tenant, &self.name, &note, WINDOW).await,
-            None => api.streams.forget_answer(&self.tenant, &self.name).await,
-        }
+    /// Puts `note`, or nothing, in the place of `kept`; `false` where something else is kept by now.
+    async fn replace(&self, api: &Api, kept: &str, note: Option<&str>) -> streams::Result<bool> {
+        api.streams.swap_answer(&self.tenant, &self.name, kept, note, WINDOW).await
     }
 
     fn seal(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> String {
@@ -225,11 +226,11 @@ mod tests {
 
     #[test]
     fn what_is_kept_survives_its_text() {
-        let claim = Claim { fingerprint: "f".into(), since_ms: 7, seed: Seed { ms: 5, random: u64::MAX } };
+        let claim = Claim { fingerprint: "f".into(), since_ms: 7, seed: Seed { ms: 5, random: u64::MAX }, nonce: 9 };
         assert!(matches!(Kept::read(&claim.write()), Some(Kept::Pending(read)) if read == claim));
         let answered = Kept::read("answered f sealed:x");
         assert!(matches!(answered, Some(Kept::Answered { sealed, .. }) if sealed == "sealed:x"));
-        for bad in ["", "pending", "pending f 1 2", "answered f", "other f x"] {
+        for bad in ["", "pending", "pending f 1 2 3", "answered f", "other f x"] {
             assert!(Kept::read(bad).is_none(), "{bad}");
         }
     }

@@ -25,13 +25,13 @@ use super::{
     serve::Peer,
 };
 use crate::{
+    clock::now_ms,
     domain::{
         event::{NewEvent, check_json, check_type},
         id::SubscriptionId,
         ingest,
         subscription::Secrets,
     },
-    manage::now_ms,
     streams::Versioned,
 };
 

@@ -5,6 +5,7 @@ mod dead_letters;
 mod deliveries;
 mod event_types;
 mod events;
+mod replays;
 mod stats;
 mod tenants;
 mod webhooks;
@@ -20,6 +21,7 @@ pub use dead_letters::DeadLetterJson;
 pub use deliveries::{DeliveryDetailJson, DeliveryJson, DeliverySummaryJson, StatusJson};
 pub use event_types::EventTypeJson;
 pub use events::EventJson;
+pub use replays::{ReplayCountJson, ReplayJson};
 pub use stats::{HourJson, WebhookStatsJson};
 pub use tenants::{KeyJson, TenantJson};
 pub use webhooks::{RetryJson, Webhook};
@@ -30,6 +32,18 @@ pub struct Page<T> {
     pub data: Vec<T>,
     /// Where the next page begins; null when this is the last. A page that had to look far may be short and still have one.
     pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// With where the next one begins, if there is one.
+    pub fn of(data: Vec<T>, next: Option<impl ToString>) -> Self {
+        Self { data, next_cursor: next.map(|next| next.to_string()) }
+    }
+
+    /// All there is.
+    pub fn whole(data: Vec<T>) -> Self {
+        Self { data, next_cursor: None }
+    }
 }
 
 /// Problem details (RFC 9457).

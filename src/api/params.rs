@@ -13,11 +13,12 @@ use utoipa::IntoParams;
 
 use super::{Api, error::Problem};
 use crate::{
+    clock::now_ms,
     domain::{
         id::{EventId, SubscriptionId},
         time::{parse_duration_ms, parse_moment},
     },
-    manage::now_ms,
+    manage::first_of,
 };
 
 /// Items of a page.
@@ -145,13 +146,15 @@ impl PageParams {
     }
 }
 
-/// The first `limit` of those behind the page before, and the last of them where there are more.
-pub(super) fn page_of<T: Clone>(all: Vec<T>, limit: usize, is_behind: impl Fn(&T) -> bool) -> (Vec<T>, Option<T>) {
-    let mut found: Vec<T> = all.into_iter().filter(is_behind).take(limit + 1).collect();
-    let is_more = found.len() > limit;
-    found.truncate(limit);
-    let last = found.last().filter(|_| is_more).cloned();
-    (found, last)
+/// The first `limit` of those whose key is behind `after`, and where the next page begins; all are in the order of their keys.
+pub(super) fn page_of<T, K: PartialOrd>(
+    all: Vec<T>,
+    limit: usize,
+    after: Option<K>,
+    key: impl Fn(&T) -> K,
+) -> (Vec<T>, Option<K>) {
+    let is_behind = |item: &T| after.as_ref().is_none_or(|after| key(item) > *after);
+    first_of(all.into_iter().filter(is_behind).take(limit + 1).collect(), limit, &key)
 }
 
 /// A length of time as people give it.

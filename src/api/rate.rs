@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue};
 
 use super::{Api, auth::Caller, error::Problem};
-use crate::{manage::now_ms, streams};
+use crate::{clock::now_ms, streams};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -58,7 +58,7 @@ pub(super) async fn of_caller(api: &Api, caller: &Caller) -> Result<Allowance, P
     let counted = count(api, &caller.id, api.settings.rate_limit_per_minute.into());
     let Some(tenant) = &caller.tenant else { return counted.await };
     let (counted, tenant) = futures_util::future::join(counted, api.streams.tenant(tenant)).await;
-    let (mut allowance, limit) = (counted?, tenant?.and_then(|tenant| tenant.rate_limit_per_minute));
+    let (mut allowance, limit) = (counted?, tenant?.and_then(|tenant| tenant.limits.rate_limit_per_minute));
     allowance.limit = limit.map_or(allowance.limit, |limit| allowance.limit.min(limit.into()));
     Ok(allowance)
 }

@@ -1,6 +1,9 @@
 //! `/api/v1/webhooks/{webhook_id}/replay`: a range of the log, put to a webhook once more.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
 
 use axum::{
     Json as Answer,
@@ -8,8 +11,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use super::{
     Api,
@@ -17,56 +18,27 @@ use super::{
     error::Problem,
     extract::{Id, Json, NewId},
     input::RangeReplayBody,
+    json::{ReplayCountJson, ReplayJson},
     params::moment,
 };
 use crate::{
-    domain::time::rfc3339,
-    manage::{NewReplay, check_rate, now_ms},
-    streams::{Job, JobState},
+    clock::now_ms,
+    domain::Invalid,
+    manage::{ManageError, NewReplay, check_rate},
 };
 
-/// How long one request may count.
+/// How long one request may count, or send dead letters: well below the time at which clients and proxies give up.
 const COUNT_WITHIN: Duration = Duration::from_secs(20);
 
-/// A replay, which goes on by itself.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Replay)]
-pub(super) struct ReplayJson {
-    id: String,
-    webhook_id: String,
-    /// `running`, `done`, or `cancelled` when the webhook was deleted.
-    state: &'static str,
-    from: String,
-    until: String,
-    #[serde(rename = "type")]
-    event_type: Option<String>,
-    rate: Option<u32>,
-    /// Deliveries queued so far.
-    queued: u64,
-}
-
-/// How many events a replay would put to the webhook.
-#[derive(Serialize, ToSchema)]
-pub(super) struct ReplayCount {
-    count: u64,
+/// What `work` has counted after as long as a request may take; `so_far` is told meanwhile.
+pub(super) async fn counted(
     dry_run: bool,
-    /// There was no time for all: there are at least as many.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    has_more: bool,
-}
-
-impl ReplayJson {
-    fn of(job: &Job) -> Self {
-        Self {
-            id: job.id.clone(),
-            webhook_id: job.subscription.to_string(),
-            state: JobState::name(job.state),
-            from: rfc3339(job.from.ms),
-            until: rfc3339(job.until.ms),
-            event_type: job.pattern.clone(),
-            rate: job.rate,
-            queued: job.queued,
-        }
+    so_far: &AtomicU64,
+    work: impl Future<Output = Result<u64, ManageError>>,
+) -> Result<ReplayCountJson, Problem> {
+    match tokio::time::timeout(COUNT_WITHIN, work).await {
+        Ok(count) => Ok(ReplayCountJson::whole(count?, dry_run)),
+        Err(_) => Ok(ReplayCountJson { count: so_far.load(Relaxed), dry_run, has_more: true }),
     }
 }
 
@@ -78,7 +50,7 @@ impl ReplayJson {
     request_body = RangeReplayBody,
     responses(
         (status = 202, description = "It goes on by itself", body = ReplayJson),
-        (status = 200, description = "With `dry_run`: how many there are", body = ReplayCount),
+        (status = 200, description = "With `dry_run`: how many there are", body = ReplayCountJson),
     ),
 )]
 pub(super) async fn start(
@@ -88,19 +60,15 @@ pub(super) async fn start(
     Id(webhook): Id,
     Json(body): Json<RangeReplayBody>,
 ) -> Result<Response, Problem> {
-    let from = body.from.ok_or_else(|| Problem::invalid("from", "is required"))?;
+    let from = body.from.ok_or_else(|| Invalid::required("from"))?;
     let from_ms = moment("from", &from)?;
     let until_ms = body.until.map_or_else(|| Ok(now_ms()), |until| moment("until", &until))?;
     let rate = check_rate(body.rate)?;
     if body.dry_run {
-        let pattern = body.event_type.as_deref();
-        let mut count = 0;
-        let counting = api.manager.count_replay(&tenant, &webhook, from_ms, until_ms, pattern, |so_far| count = so_far);
-        let answer = match tokio::time::timeout(COUNT_WITHIN, counting).await {
-            Ok(count) => ReplayCount { count: count?, dry_run: true, has_more: false },
-            Err(_) => ReplayCount { count, dry_run: true, has_more: true },
-        };
-        return Ok(Answer(answer).into_response());
+        let (pattern, so_far) = (body.event_type.as_deref(), AtomicU64::new(0));
+        let note = |count| so_far.store(count, Relaxed);
+        let counting = api.manager.count_replay(&tenant, &webhook, from_ms, until_ms, pattern, note);
+        return Ok(Answer(counted(true, &so_far, counting).await?).into_response());
     }
     let asked = NewReplay { from_ms, until_ms, pattern: body.event_type, rate, seed: Some(seed) };
     let job = api.manager.start_replay(&tenant, &webhook, &asked).await?;

@@ -17,10 +17,6 @@ use crate::{
     streams::TenantLimits,
 };
 
-fn required(field: &'static str) -> impl Fn() -> Invalid {
-    move || Invalid::new(field, "is required")
-}
-
 /// Create a tenant, or name one that came into being by itself
 #[utoipa::path(
     post, operation_id = "create_tenant", path = "/api/v1/tenants", tag = "Tenants and keys", request_body = NewTenantBody,
@@ -30,7 +26,7 @@ pub(super) async fn create(
     State(api): State<Api>,
     Json(body): Json<NewTenantBody>,
 ) -> Result<(StatusCode, Answer<TenantJson>), Problem> {
-    let id = body.id.ok_or_else(required("id"))?;
+    let id = body.id.ok_or_else(|| Invalid::required("id"))?;
     let NewTenantBody { name, max_stored_mb, rate_limit_per_minute, .. } = body;
     let limits = TenantLimits { max_stored_mb, rate_limit_per_minute };
     let tenant = api.manager.create_tenant(&id, name.as_deref(), limits).await?;
@@ -48,9 +44,8 @@ pub(super) async fn list(
 ) -> Result<Answer<Page<TenantJson>>, Problem> {
     let (limit, after) = page.parts::<String>()?;
     let tenants = api.manager.tenants().await?;
-    let (found, next) = page_of(tenants, limit, |tenant| after.as_ref().is_none_or(|after| tenant.id > *after));
-    let next_cursor = next.map(|last| last.id.clone());
-    Ok(Answer(Page { data: found.iter().map(TenantJson::of).collect(), next_cursor }))
+    let (found, next) = page_of(tenants, limit, after, |tenant| tenant.id.clone());
+    Ok(Answer(Page::of(found.iter().map(TenantJson::of).collect(), next)))
 }
 
 /// Delete a tenant that has no webhooks any more
@@ -77,7 +72,7 @@ pub(super) async fn create_key(
     NewId(seed): NewId,
     Json(body): Json<NewKeyBody>,
 ) -> Result<(StatusCode, Answer<KeyJson>), Problem> {
-    let role = body.role.ok_or_else(required("role"))?;
+    let role = body.role.ok_or_else(|| Invalid::required("role"))?;
     let role = KeyRole::of_name(&role)
         .ok_or_else(|| Invalid::new("role", "`admin`, `tenant`, `publish` or `read` is allowed"))?;
     let (key, text) = api.manager.create_key(role, body.tenant.as_deref(), seed).await?;
@@ -102,9 +97,8 @@ pub(super) async fn list_keys(
 ) -> Result<Answer<Page<KeyJson>>, Problem> {
     let (limit, after) = page.parts::<KeyId>()?;
     let keys = api.manager.keys(tenant.as_deref()).await?;
-    let (found, next) = page_of(keys, limit, |key| after.is_none_or(|after| key.id > after));
-    let next_cursor = next.map(|last| last.id.to_string());
-    Ok(Answer(Page { data: found.iter().map(|key| KeyJson::of(key, None)).collect(), next_cursor }))
+    let (found, next) = page_of(keys, limit, after, |key| key.id);
+    Ok(Answer(Page::of(found.iter().map(|key| KeyJson::of(key, None)).collect(), next)))
 }
 
 /// Revoke an API key, everywhere and at once

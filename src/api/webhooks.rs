@@ -44,11 +44,8 @@ pub(super) async fn list(
     Params(page): Params<PageParams>,
 ) -> Result<Answer<Page<Webhook>>, Problem> {
     let (limit, after) = page.parts()?;
-    let mut webhooks = api.manager.webhooks(&tenant, after, limit + 1).await?;
-    let is_more = webhooks.len() > limit;
-    webhooks.truncate(limit);
-    let next_cursor = webhooks.last().filter(|_| is_more).map(|last| last.subscription.id.to_string());
-    Ok(Answer(Page { data: webhooks.iter().map(|webhook| Webhook::of(webhook, false)).collect(), next_cursor }))
+    let page = api.manager.webhooks(&tenant, after, limit).await?;
+    Ok(Answer(Page::of(page.webhooks.iter().map(|webhook| Webhook::of(webhook, false)).collect(), page.next)))
 }
 
 /// Show a webhook

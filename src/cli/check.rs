@@ -1,13 +1,12 @@
 //! `check`: what the configuration and Redis lack.
 
-use std::fs::File;
-
 use anyhow::bail;
 use serde::Serialize;
 
 use super::{context::Context, values::count};
 use crate::{
     config::{Config, Durability},
+    send::post::Post,
     streams::ServerReport,
 };
 
@@ -49,11 +48,8 @@ fn of_configuration(config: &Config) -> Vec<Finding> {
     if let Err(refused) = config.check_api() {
         findings.push(Finding { is_fault: true, text: refused.to_string() });
     }
-    if let Some(path) = &config.targets.ca_file
-        && let Err(error) = File::open(path)
-    {
-        let text = config.refuse("targets.ca_file", format_args!("{} cannot be read: {error}", path.display()));
-        findings.push(Finding { is_fault: true, text: text.to_string() });
+    if let Err(refused) = Post::of(config, true) {
+        findings.push(Finding { is_fault: true, text: refused.to_string() });
     }
     if let Err(refused) = config.check_secrets() {
         findings.push(Finding { is_fault: true, text: refused.to_string() });

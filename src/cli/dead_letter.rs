@@ -2,7 +2,6 @@
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use serde_json::json;
 
 use super::{
     PageArgs, TenantArg,
@@ -11,7 +10,7 @@ use super::{
     values::{count, id, moment, reason},
 };
 use crate::{
-    api::json::{DeadLetterJson, Page},
+    api::json::{DeadLetterJson, Page, ReplayCountJson},
     domain::{id::SubscriptionId, outcome::Reason},
     manage::{DeadLetterFilter, DeadLetterId},
 };
@@ -139,7 +138,7 @@ async fn list(context: &Context, ListArgs { filter, page }: ListArgs) -> anyhow:
         ("ERROR", "last_error"),
     ];
     let data = found.data.iter().map(DeadLetterJson::of).collect();
-    context.out.page(&Page { data, next_cursor: found.next.map(|next| next.to_string()) }, &columns)
+    context.out.page(&Page::of(data, found.next), &columns)
 }
 
 async fn show(context: &Context, ShowArgs { id, tenant }: ShowArgs) -> anyhow::Result<()> {
@@ -152,7 +151,7 @@ async fn show(context: &Context, ShowArgs { id, tenant }: ShowArgs) -> anyhow::R
 async fn replay(context: &Context, ReplayArgs { bulk, rate }: ReplayArgs) -> anyhow::Result<()> {
     let (tenant, filter) = bulk.filter.into_parts();
     let manager = context.manager().await?;
-    let total = manager.count_replayable(&tenant, &filter).await?;
+    let total = manager.count_replayable(&tenant, &filter, |_| ()).await?;
     if bulk.dry_run {
         return say_how_many(context, total, "would be sent once more", true);
     }
@@ -195,7 +194,7 @@ fn refuse_none(done: Option<u64>, filter: &DeadLetterFilter) -> anyhow::Result<(
 
 fn say_how_many(context: &Context, number: u64, what: &str, is_dry_run: bool) -> anyhow::Result<()> {
     if context.out.is_json {
-        return context.out.json(&json!({ "count": number, "dry_run": is_dry_run }));
+        return context.out.json(&ReplayCountJson::whole(number, is_dry_run));
     }
     context.out.line(format_args!("{} {what}", count(number, NOUN)))
 }

@@ -78,5 +78,5 @@ async fn list(context: &Context, ListArgs { tenant }: ListArgs) -> anyhow::Resul
     let keys = context.manager().await?.keys(tenant.as_deref()).await?;
     let data = keys.iter().map(|key| KeyJson::of(key, None)).collect();
     let columns = [("ID", "id"), ("ROLE", "role"), ("TENANT", "tenant"), ("CREATED", "created_at")];
-    context.out.page(&Page { data, next_cursor: None }, &columns)
+    context.out.page(&Page::whole(data), &columns)
 }

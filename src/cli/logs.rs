@@ -63,5 +63,5 @@ pub async fn run(context: &Context, args: LogsArgs) -> anyhow::Result<()> {
         ("ERROR", "error"),
     ];
     let data = found.attempts.iter().map(|(id, attempt)| AttemptJson::of(*id, attempt)).collect();
-    context.out.page(&Page { data, next_cursor: found.before.map(|before| before.to_string()) }, &columns)
+    context.out.page(&Page::of(data, found.before), &columns)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::ProgressBar;
-use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
@@ -13,9 +12,11 @@ use super::{
     context::Context,
     errors,
     output::progress,
-    values::{count, moment, now_ms},
+    values::{count, moment},
 };
 use crate::{
+    api::json::{ReplayCountJson, ReplayJson},
+    clock::now_ms,
     dispatch,
     manage::{Manager, NewReplay},
     streams::{Job, JobState, Streams},
@@ -67,7 +68,7 @@ pub async fn run(context: &Context, args: ReplayArgs) -> anyhow::Result<()> {
     if args.dry_run {
         let number = manager.count_replay(tenant, &args.webhook, args.from, until, pattern, |_| ()).await?;
         if context.out.is_json {
-            return context.out.json(&json!({ "count": number, "dry_run": true }));
+            return context.out.json(&ReplayCountJson::whole(number, true));
         }
         return context.out.line(format_args!("{} would be put to {} once more", count(number, "event"), args.webhook));
     }
@@ -94,7 +95,7 @@ async fn watch(context: &Context, streams: &Streams, manager: &Manager, job: Job
         bail!("the webhook was deleted after {} had been put to it once more", count(job.queued, "event"));
     }
     if context.out.is_json {
-        return context.out.json(&json!({ "id": job.id, "count": job.queued }));
+        return context.out.json(&ReplayJson::of(&job));
     }
     context.out.line(format_args!("{} put to {} once more", count(job.queued, "event"), job.subscription))
 }

@@ -59,5 +59,5 @@ pub async fn run(context: &Context, args: StatsArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     context.out.line("")?;
-    context.out.page(&Page { data: hours, next_cursor: None }, &columns)
+    context.out.page(&Page::whole(hours), &columns)
 }

@@ -16,7 +16,7 @@ const REDRAW_EVERY: Duration = Duration::from_secs(1);
 const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_REST: &str = "\x1b[J";
-/// The roles that say that they are alive, in the order of an event's path.
+/// Roles that are shown where none is alive, too: without them nothing is delivered.
 const ROLES: [&str; 3] = ["sources", "dispatcher", "sender"];
 
 #[derive(Debug, Args)]

@@ -86,15 +86,17 @@ async fn limit(context: &Context, args: LimitArgs) -> anyhow::Result<()> {
     let manager = context.manager().await?;
     let before = manager.tenant(&args.id).await?;
     let limits = TenantLimits {
-        max_stored_mb: args.max_stored_mb.map_or(before.max_stored_mb, OrNone::into_option),
-        rate_limit_per_minute: args.rate_limit_per_minute.map_or(before.rate_limit_per_minute, OrNone::into_option),
+        max_stored_mb: args.max_stored_mb.map_or(before.limits.max_stored_mb, OrNone::into_option),
+        rate_limit_per_minute: args
+            .rate_limit_per_minute
+            .map_or(before.limits.rate_limit_per_minute, OrNone::into_option),
     };
     context.out.one(&TenantJson::of(&manager.set_tenant_limits(&args.id, limits).await?), &FIELDS)
 }
 
 async fn list(context: &Context) -> anyhow::Result<()> {
     let tenants = context.manager().await?.tenants().await?;
-    let page = Page { data: tenants.iter().map(TenantJson::of).collect(), next_cursor: None };
+    let page = Page::whole(tenants.iter().map(TenantJson::of).collect());
     let columns = [
         ("ID", "id"),
         ("NAME", "name"),

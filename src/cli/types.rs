@@ -76,7 +76,7 @@ pub async fn run(context: &Context, command: TypesCommand) -> anyhow::Result<()>
 
 async fn list(context: &Context, args: ListArgs) -> anyhow::Result<()> {
     let types = context.manager().await?.event_types(&args.tenant.tenant).await?;
-    let page = Page { data: types.iter().map(EventTypeJson::of).collect(), next_cursor: None };
+    let page = Page::whole(types.iter().map(EventTypeJson::of).collect());
     context.out.page(&page, &[("TYPE", "type"), ("CATEGORY", "category"), ("DESCRIPTION", "description")])
 }
 

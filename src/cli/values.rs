@@ -1,15 +1,14 @@
 //! How the values of flags are read. What is of the wrong form is wrong usage; what is out of range is for the engine to
 //! refuse.
 
-use std::{
-    fmt,
-    str::FromStr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt, str::FromStr, time::Duration};
 
-use crate::domain::{
-    outcome::Reason,
-    time::{parse_duration_ms, parse_moment},
+use crate::{
+    clock::now_ms,
+    domain::{
+        outcome::Reason,
+        time::{parse_duration_ms, parse_moment},
+    },
 };
 
 /// What takes a setting back.
@@ -60,11 +59,6 @@ impl FromStr for Header {
 pub enum AttemptStatus {
     Success,
     Failed,
-}
-
-/// Unix milliseconds by this machine's clock.
-pub fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// A moment, as Unix milliseconds.

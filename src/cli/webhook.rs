@@ -198,12 +198,8 @@ fn show(context: &Context, webhook: &Versioned) -> anyhow::Result<()> {
 
 async fn list(context: &Context, ListArgs { page, tenant }: ListArgs) -> anyhow::Result<()> {
     let after: Option<SubscriptionId> = page.cursor()?;
-    let limit = usize::from(page.limit);
-    let mut webhooks = context.manager().await?.webhooks(&tenant.tenant, after, limit + 1).await?;
-    let is_more = webhooks.len() > limit;
-    webhooks.truncate(limit);
-    let next_cursor = webhooks.last().filter(|_| is_more).map(|webhook| webhook.subscription.id.to_string());
-    let data = webhooks.iter().map(|webhook| json::Webhook::of(webhook, false)).collect();
+    let found = context.manager().await?.webhooks(&tenant.tenant, after, page.limit.into()).await?;
+    let data = found.webhooks.iter().map(|webhook| json::Webhook::of(webhook, false)).collect();
     let columns = [
         ("ID", "id"),
         ("STATUS", "status"),
@@ -213,7 +209,7 @@ async fn list(context: &Context, ListArgs { page, tenant }: ListArgs) -> anyhow:
         ("EVENTS", "events"),
         ("URL", "url"),
     ];
-    context.out.page(&Page { data, next_cursor }, &columns)
+    context.out.page(&Page::of(data, found.next), &columns)
 }
 
 async fn delete(context: &Context, OneArgs { id, tenant }: OneArgs) -> anyhow::Result<()> {

@@ -22,7 +22,7 @@ use crate::{
     },
     metrics,
     shutdown::Shutdown,
-    streams::{Error, Expansion, LogEntry, LogReader, Refusal, Result, ShardId, Streams},
+    streams::{Error, Expansion, LogEntry, LogReader, Refusal, Result, ShardId, Streams, TRACKED_TARGETS},
 };
 
 /// How long a read waits for new events; after an empty one, what is pending is looked at again.
@@ -31,8 +31,6 @@ const BLOCK: Duration = Duration::from_secs(5);
 const EVENTS_A_READ: usize = 32;
 /// Targets of one chunk, and of one expand call.
 const TARGETS_A_CALL: usize = 200;
-/// Targets up to which the status of an event names each one; as in `streams/common.lua`.
-const TRACKED_TARGETS: usize = 1000;
 /// How often an event must fail alone, with an error that does not pass, until it counts as poison.
 const POISON_AFTER: u32 = 3;
 const BETWEEN_FAILURES: Duration = Duration::from_millis(500);
@@ -313,12 +311,13 @@ fn chunks_of(event: &Event, targets: &[SubscriptionId], after: Option<Subscripti
             let up_to = if index == last { None } else { part.last().copied() };
             Expansion {
                 event: event.id.at,
+                nonce: event.id.nonce,
                 event_type: event.event_type.clone(),
                 tenant: event.tenant.clone(),
                 size: event.data.len(),
                 after: std::mem::replace(&mut cursor, up_to),
                 up_to,
-                is_tracked: targets.len() <= TRACKED_TARGETS,
+                is_tracked: targets.len() as u64 <= TRACKED_TARGETS,
                 targets: part.to_vec(),
             }
         })

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    id::{EventId, SubscriptionId},
+    id::{DeliveryId, EventId, SubscriptionId},
     subscription::PayloadFormat,
 };
 
@@ -112,19 +112,34 @@ impl Attempt {
         self.status().is_some_and(|status| (200..300).contains(&status))
     }
 
-    /// The HTTP status, if there was an answer.
-    pub fn status(&self) -> Option<u16> {
+    /// The HTTP answer, if there was one.
+    pub fn response(&self) -> Option<&Response> {
         match &self.answer {
-            Answer::Response(response) => Some(response.status),
+            Answer::Response(response) => Some(response),
             Answer::Failure(_) => None,
         }
     }
 
+    /// Why no answer came.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.answer {
+            Answer::Response(_) => None,
+            Answer::Failure(failure) => Some(failure),
+        }
+    }
+
+    /// The HTTP status, if there was an answer.
+    pub fn status(&self) -> Option<u16> {
+        self.response().map(|response| response.status)
+    }
+
     /// Why no answer came, in plain words; empty where one came.
     pub fn failure_text(&self) -> &str {
-        match &self.answer {
-            Answer::Response(_) => "",
-            Answer::Failure(failure) => &failure.text,
-        }
+        self.failure().map_or("", |failure| &failure.text)
+    }
+
+    /// The delivery that it was for.
+    pub fn delivery(&self) -> DeliveryId {
+        DeliveryId { event: self.event.at, subscription: self.subscription, copy: self.copy }
     }
 }

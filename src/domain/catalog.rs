@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use serde::Deserialize;
@@ -37,13 +37,13 @@ struct Entry {
 
 struct BuiltIn {
     info: EventTypeInfo,
-    schema: Arc<Schema>,
+    /// Made ready when it is first asked for: most are not.
+    schema: OnceLock<Arc<Schema>>,
 }
 
 static BUILT_IN: LazyLock<BTreeMap<String, BuiltIn>> = LazyLock::new(|| {
     let entries: BTreeMap<String, Entry> = toml::from_str(CATALOG).expect("a test reads the same file");
     let built_in = |(event_type, entry): (String, Entry)| {
-        let schema = Schema::parse(&entry.schema).expect("a test reads the same schemas");
         let info = EventTypeInfo {
             event_type: event_type.clone(),
             category: entry.category,
@@ -51,7 +51,7 @@ static BUILT_IN: LazyLock<BTreeMap<String, BuiltIn>> = LazyLock::new(|| {
             sample: on_one_line(&entry.sample),
             schema: Some(on_one_line(&entry.schema)),
         };
-        (event_type, BuiltIn { info, schema: Arc::new(schema) })
+        (event_type, BuiltIn { info, schema: OnceLock::new() })
     };
     entries.into_iter().map(built_in).collect()
 });
@@ -68,7 +68,9 @@ pub fn find(event_type: &str) -> Option<&'static EventTypeInfo> {
 
 /// The schema of one of the types that everybody knows, ready to check data.
 pub fn schema_of(event_type: &str) -> Option<Arc<Schema>> {
-    BUILT_IN.get(event_type).map(|built_in| Arc::clone(&built_in.schema))
+    let BuiltIn { info, schema } = BUILT_IN.get(event_type)?;
+    let parse = |text: &String| Arc::new(Schema::parse(text).expect("a test reads the same schemas"));
+    Some(Arc::clone(schema.get_or_init(|| parse(info.schema.as_ref().expect("each of these has one")))))
 }
 
 /// JSON without the space between its parts, in the order in which it was written.

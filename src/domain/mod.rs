@@ -35,4 +35,9 @@ impl Invalid {
     pub fn new(field: &'static str, problem: impl Into<String>) -> Self {
         Self { field, problem: problem.into() }
     }
+
+    /// A refusal of what lacks `field`.
+    pub fn required(field: &'static str) -> Self {
+        Self::new(field, "is required")
+    }
 }

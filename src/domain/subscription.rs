@@ -9,6 +9,9 @@ use super::{
     retry::Retry,
 };
 
+/// The longest timeout that a subscription may have: no attempt takes longer.
+pub const LONGEST_TIMEOUT_SECONDS: u32 = 300;
+
 /// A tenant's subscription, without what changes by itself (see [`State`]).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subscription {

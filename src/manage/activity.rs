@@ -204,7 +204,7 @@ impl<'a> Activity<'a> {
     async fn attempts(&self, first: StreamId) -> streams::Result<VecDeque<(StreamId, Option<Found>)>> {
         let places = self.streams.attempt_places(self.id, first, PAGE).await?;
         let attempts = self.streams.attempts(self.id.shard, &places).await?;
-        let ids: Vec<DeliveryId> = attempts.iter().map(|(_, attempt)| delivery_of(attempt)).collect();
+        let ids: Vec<DeliveryId> = attempts.iter().map(|(_, attempt)| attempt.delivery()).collect();
         let noted = self.streams.noted(&ids).await?;
         let mut kept = attempts.into_iter().zip(noted).peekable();
         // A place whose attempt is not kept any more is walked over like any other.
@@ -246,10 +246,6 @@ impl<'a> Activity<'a> {
     }
 }
 
-fn delivery_of(attempt: &Attempt) -> DeliveryId {
-    DeliveryId { event: attempt.event.at, subscription: attempt.subscription, copy: attempt.copy }
-}
-
 /// The delivery of an attempt, if that was its last one. Where nothing is noted any more, the attempt alone tells.
 fn tried(id: AttemptId, attempt: Attempt, noted: Noted) -> Option<Found> {
     let status = match noted {
@@ -261,7 +257,7 @@ fn tried(id: AttemptId, attempt: Attempt, noted: Noted) -> Option<Found> {
             attempts: attempt.number,
             last_status: attempt.status(),
             attempt_log: vec![id.at],
-            ..DeliveryStatus::untried(delivery_of(&attempt), id.at)
+            ..DeliveryStatus::untried(attempt.delivery(), id.at)
         },
     };
     Some(Found { status, event: Some((attempt.event, attempt.event_type)) })

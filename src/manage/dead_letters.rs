@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    ManageError, Manager,
+    ManageError, Manager, check_rate,
     filter::{Dead, DeadLetterCursor, DeadLetterFilter, DeadLetterId},
     walk::{Batch, NewestFirst, Walk},
 };
@@ -170,16 +170,23 @@ impl Manager {
         Ok(count)
     }
 
-    /// How many of the dead letters that a filter leaves can be sent once more: those that could be read.
+    /// How many of the dead letters that a filter leaves can be sent once more: those that could be read. `progress` is told
+    /// the number so far.
     ///
     /// # Errors
     /// Those of Redis.
-    pub async fn count_replayable(&self, tenant: &str, filter: &DeadLetterFilter) -> Result<u64, ManageError> {
+    pub async fn count_replayable(
+        &self,
+        tenant: &str,
+        filter: &DeadLetterFilter,
+        mut progress: impl FnMut(u64),
+    ) -> Result<u64, ManageError> {
         let mut walk = Walk::new(self, tenant, filter).await?;
         let mut count = 0;
         while let Some(batch) = walk.next().await? {
             if let Batch::Letters(_, entries) = batch {
                 count += entries.len() as u64;
+                progress(count);
             }
         }
         Ok(count)
@@ -189,7 +196,7 @@ impl Manager {
     /// meanwhile are not sent again. `progress` is told the number so far. Entries that could not be read stay.
     ///
     /// # Errors
-    /// [`ManageError::Conflict`] when a webhook's backlog is full: what was sent until then is sent.
+    /// [`ManageError::Conflict`] when a webhook's backlog is full: what was sent until then is sent. A rate that is none.
     pub async fn replay_dead_letters(
         &self,
         tenant: &str,
@@ -201,12 +208,13 @@ impl Manager {
             let problem = "what could not be read cannot be sent: publish it again, corrected, and delete it here";
             return Err(Invalid::new("id", problem).into());
         }
+        let rate = check_rate(rate)?;
         let started = Instant::now();
         let mut sent: u64 = 0;
         let mut walk = Walk::new(self, tenant, filter).await?;
         while let Some(batch) = walk.next().await? {
             let Batch::Letters(webhook, entries) = batch else { continue };
-            for page in entries.chunks(rate.map_or(entries.len(), |rate| rate.max(1) as usize)) {
+            for page in entries.chunks(rate.map_or(entries.len(), |rate| rate as usize)) {
                 let Redriven { count, is_full, is_gone } = self.streams.redrive(webhook, page).await?;
                 sent += count;
                 progress(sent);
@@ -219,7 +227,7 @@ impl Manager {
                     break;
                 }
                 if let Some(rate) = rate {
-                    sleep_until(started + Duration::from_secs_f64(sent as f64 / f64::from(rate.max(1)))).await;
+                    sleep_until(started + Duration::from_secs_f64(sent as f64 / f64::from(rate))).await;
                 }
             }
         }

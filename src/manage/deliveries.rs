@@ -77,7 +77,11 @@ impl Manager {
         let view = self.views(shard, event.as_ref(), vec![status]).await?.pop().ok_or(not_found.clone())?;
         let is_ours = match view.tenant() {
             Some(owner) => owner == tenant,
-            None => self.once_owned(tenant, &id.subscription.to_string()).await.is_ok(),
+            None => match self.once_owned(tenant, &id.subscription.to_string()).await {
+                Ok(_) => true,
+                Err(ManageError::NotFound(_)) => false,
+                Err(error) => return Err(error),
+            },
         };
         if is_ours { Ok(view) } else { Err(not_found) }
     }

@@ -1,6 +1,6 @@
 //! Looking at what was published, and at what became of it.
 
-use super::{ManageError, Manager, dead_letters::PAGE_BYTES};
+use super::{ManageError, Manager, dead_letters::PAGE_BYTES, first_of};
 use crate::{
     domain::{
         attempt::Attempt,
@@ -101,9 +101,8 @@ impl Manager {
     /// As [`Self::event`].
     pub async fn deliveries(&self, tenant: &str, id: &str) -> Result<(Event, Vec<DeliveryStatus>), ManageError> {
         let event = self.event(tenant, id).await?;
-        let mut deliveries = self.streams.deliveries_of(event.id.shard, event.id.at).await?;
-        deliveries.sort_unstable_by_key(|delivery| (delivery.id.subscription, delivery.id.copy));
-        Ok((event, deliveries))
+        let status = self.streams.event_status(event.id.shard, event.id.at).await?;
+        Ok((event, status.deliveries))
     }
 
     /// Attempts of a webhook, newest first: up to `limit` of those before `before`. The attempts of a deleted one can be
@@ -167,9 +166,7 @@ impl Manager {
                 break;
             }
         }
-        let is_more = attempts.len() > limit;
-        attempts.truncate(limit);
-        let before = attempts.last().map(|(id, _)| id.at).filter(|_| is_more);
+        let (attempts, before) = first_of(attempts, limit, |(id, _)| id.at);
         Ok(AttemptPage { attempts, before })
     }
 

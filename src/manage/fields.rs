@@ -8,12 +8,12 @@ use crate::domain::{
     address::check_headers,
     filter::Pattern,
     retry::{Retry, RetryPolicy},
-    subscription::{Ordering, PayloadFormat},
+    subscription::{LONGEST_TIMEOUT_SECONDS, Ordering, PayloadFormat},
 };
 
 const NAME_CHARS: usize = 200;
 const EVENTS_AT_MOST: usize = 100;
-const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=300;
+const TIMEOUT_SECONDS: RangeInclusive<u32> = 1..=LONGEST_TIMEOUT_SECONDS;
 const MAX_CONCURRENCY: RangeInclusive<u32> = 1..=1_000;
 const RATE_LIMIT_PER_MINUTE: RangeInclusive<u32> = 1..=60_000;
 const REPLAYS_PER_SECOND: RangeInclusive<u32> = 1..=1_000_000;

@@ -21,8 +21,9 @@ mod webhooks;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    fmt,
     sync::{Arc, Mutex},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 pub use activity::{DeliveryCursor, DeliveryPage, DeliverySummary};
@@ -36,13 +37,17 @@ pub use replays::NewReplay;
 pub use resend::{Resent, ResentAs};
 pub use secrets::{OVERLAP_SECONDS, Rotation};
 pub use stats::WebhookStats;
-pub use webhooks::{NewWebhook, RetryInput, WebhookChange};
+pub use webhooks::{NewWebhook, RetryInput, WebhookChange, WebhookPage};
 
 use crate::{
+    clock::now_ms,
     config::Config,
     domain::{Invalid, address::AddressRules, retry::Retry},
     streams::{self, Streams},
 };
+
+/// How often a change is tried again after somebody else's came first.
+const LOST_RACES_AT_MOST: usize = 20;
 
 /// Looks after what tenants own; cheap to clone.
 #[derive(Clone)]
@@ -83,6 +88,13 @@ pub enum ManageError {
     Redis(#[from] streams::Error),
 }
 
+impl ManageError {
+    /// Somebody else's change of `what` came first too often.
+    fn changed_by_others(what: impl fmt::Display) -> Self {
+        Self::Conflict(format!("{what} is being changed by others all the time: try again"))
+    }
+}
+
 impl Manager {
     /// `rules` say where webhooks may point; what a webhook leaves open is taken from `config`.
     pub fn new(streams: Streams, config: &Config, rules: AddressRules) -> Self {
@@ -116,7 +128,10 @@ impl Seed {
     }
 }
 
-/// Unix milliseconds by this machine's clock.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+/// The first `limit` of what was found, and the key of the last of them where there are more.
+pub(crate) fn first_of<T, K>(mut found: Vec<T>, limit: usize, key: impl Fn(&T) -> K) -> (Vec<T>, Option<K>) {
+    let is_more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().filter(|_| is_more).map(key);
+    (found, last)
 }

@@ -1,6 +1,6 @@
 //! Sending one delivery once more, whatever became of it.
 
-use super::{ManageError, Manager};
+use super::{LOST_RACES_AT_MOST, ManageError, Manager};
 use crate::{
     domain::{
         delivery::DeliveryState,
@@ -8,9 +8,6 @@ use crate::{
     },
     streams::{Redriven, Resend},
 };
-
-/// How often it is looked at anew after it has changed meanwhile.
-const LOST_RACES_AT_MOST: usize = 20;
 
 /// What a resend did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +70,7 @@ impl Manager {
                 }
             }
         }
-        Err(ManageError::Conflict(format!("delivery {delivery} is being changed by others all the time: try again")))
+        Err(ManageError::changed_by_others(format_args!("delivery {delivery}")))
     }
 }
 

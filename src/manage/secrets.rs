@@ -2,8 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::{ManageError, Manager, now_ms};
+use super::{ManageError, Manager, fields::within};
 use crate::{
+    clock::now_ms,
     domain::{
         Invalid,
         id::SubscriptionId,
@@ -35,10 +36,7 @@ impl Manager {
     /// [`ManageError::NotFound`], or what is wrong with a field.
     pub async fn rotate_secret(&self, tenant: &str, id: &str, rotation: Rotation) -> Result<Versioned, ManageError> {
         let overlap_seconds = rotation.overlap_seconds.unwrap_or(OVERLAP_SECONDS);
-        if !OVERLAP.contains(&overlap_seconds) {
-            let problem = format!("{} to {} is allowed, not {overlap_seconds}", OVERLAP.start(), OVERLAP.end());
-            return Err(Invalid::new("overlap_seconds", problem).into());
-        }
+        within("overlap_seconds", overlap_seconds, OVERLAP)?;
         let secret = rotation.secret.unwrap_or_else(|| generate(rand::random()));
         check_secret(&secret)?;
         let ingest = rotation.with_ingest.then(|| generate(rand::random()));

@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    ManageError, Manager,
+    LOST_RACES_AT_MOST, ManageError, Manager,
     fields::{check_name, within},
-    now_ms,
 };
 use crate::{
+    clock::now_ms,
     domain::{Invalid, event::check_tenant},
     streams::{Tenant, TenantLimits},
 };
@@ -19,8 +19,6 @@ use crate::{
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// Tenants remembered; above, all are forgotten.
 const KNOWN_AT_MOST: usize = 10_000;
-/// How often a change is tried again after somebody else's came first.
-const LOST_RACES_AT_MOST: usize = 20;
 
 const MAX_STORED_MB: RangeInclusive<u64> = 1..=1_000_000_000;
 const RATE_LIMIT_PER_MINUTE: RangeInclusive<u32> = 1..=1_000_000;
@@ -40,20 +38,18 @@ impl Manager {
         check_tenant(id)?;
         check_name(name.unwrap_or_default())?;
         check_limits(limits)?;
-        let TenantLimits { max_stored_mb, rate_limit_per_minute } = limits;
         let new = Tenant {
             id: id.to_owned(),
             name: name.unwrap_or(id).to_owned(),
             created_at_ms: now_ms(),
             is_named: true,
-            max_stored_mb,
-            rate_limit_per_minute,
+            limits,
         };
         for _ in 0..LOST_RACES_AT_MOST {
             let before = self.streams.tenant(id).await?;
             if let Some(there) = before.as_ref().filter(|there| there.is_named) {
                 // Whoever created it may have been cut off before its limits were where they are kept to.
-                self.streams.limit_tenant(there).await?;
+                self.streams.limit_tenant(&there.id).await?;
                 return Err(ManageError::AlreadyExists("tenant"));
             }
             let created_at_ms = before.as_ref().map_or(new.created_at_ms, |before| before.created_at_ms);
@@ -62,7 +58,7 @@ impl Manager {
                 return Ok(tenant);
             }
         }
-        Err(changed_by_others(id))
+        Err(ManageError::changed_by_others(format_args!("tenant {id}")))
     }
 
     /// Gives a tenant other limits, in place of those that it had.
@@ -73,13 +69,12 @@ impl Manager {
         check_limits(limits)?;
         for _ in 0..LOST_RACES_AT_MOST {
             let before = self.tenant(id).await?;
-            let TenantLimits { max_stored_mb, rate_limit_per_minute } = limits;
-            let tenant = Tenant { max_stored_mb, rate_limit_per_minute, ..before.clone() };
+            let tenant = Tenant { limits, ..before.clone() };
             if self.streams.set_tenant(Some(&before), &tenant).await? {
                 return Ok(tenant);
             }
         }
-        Err(changed_by_others(id))
+        Err(ManageError::changed_by_others(format_args!("tenant {id}")))
     }
 
     /// One tenant.
@@ -152,8 +147,4 @@ fn check_limits(limits: TenantLimits) -> Result<(), Invalid> {
     max_stored_mb.map(|limit| within("max_stored_mb", limit, MAX_STORED_MB)).transpose()?;
     rate_limit_per_minute.map(|limit| within("rate_limit_per_minute", limit, RATE_LIMIT_PER_MINUTE)).transpose()?;
     Ok(())
-}
-
-fn changed_by_others(id: &str) -> ManageError {
-    ManageError::Conflict(format!("tenant {id} is being changed by others all the time: try again"))
 }

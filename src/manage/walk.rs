@@ -136,26 +136,6 @@ fn shard_of(streams: &Streams, tenant: &str, source: Source) -> Option<ShardId> 
     (source == Source::Shard).then(|| streams.shard_of(tenant))
 }
 
-/// A page of unreadable entries that are shown to a tenant, and where the next begins.
-struct BadPage {
-    entries: Vec<streams::BadEntry>,
-    next: Option<StreamId>,
-}
-
-async fn bad_page(
-    streams: &Streams,
-    tenant: &str,
-    source: Source,
-    first: StreamId,
-    oldest: StreamId,
-) -> streams::Result<BadPage> {
-    let mut entries = streams.bad_entries(shard_of(streams, tenant, source), first, oldest, PAGE).await?;
-    let is_last = entries.len() < PAGE;
-    let next = entries.last().filter(|_| !is_last).and_then(|entry| entry.id.at.previous());
-    entries.retain(|entry| owns(tenant, entry));
-    Ok(BadPage { entries, next })
-}
-
 /// What was given up without being read does not say its type: its event does.
 async fn add_types(streams: &Streams, id: SubscriptionId, letters: &mut [DeadLetter]) -> streams::Result<()> {
     let unnamed: Vec<&mut DeadLetter> = letters.iter_mut().filter(|letter| letter.event_type.is_empty()).collect();
@@ -274,10 +254,12 @@ impl<'a> Walk<'a> {
     }
 
     async fn bad(&mut self, source: Source, first: StreamId, last: StreamId) -> streams::Result<Batch> {
-        let page = bad_page(&self.manager.streams, self.tenant, source, last, first).await?;
-        if let Some(next) = page.next {
+        let shard = shard_of(&self.manager.streams, self.tenant, source);
+        let mut entries = self.manager.streams.bad_entries(shard, last, first, PAGE).await?;
+        if let Some(next) = entries.last().filter(|_| entries.len() == PAGE).and_then(|entry| entry.id.at.previous()) {
             self.left.push_front((source, first, next));
         }
-        Ok(Batch::Bad(page.entries.into_iter().map(|entry| entry.id).collect()))
+        entries.retain(|entry| owns(self.tenant, entry));
+        Ok(Batch::Bad(entries.into_iter().map(|entry| entry.id).collect()))
     }
 }

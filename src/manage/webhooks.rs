@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ManageError, Manager, Seed,
+    LOST_RACES_AT_MOST, ManageError, Manager, Seed,
     fields::{self, check_name},
-    now_ms,
+    first_of,
 };
 use crate::{
+    clock::now_ms,
     domain::{
         Invalid,
         id::{StreamId, SubscriptionId},
@@ -18,9 +19,6 @@ use crate::{
     },
     streams::Versioned,
 };
-
-/// How often a change is tried again after somebody else's came first.
-const LOST_RACES_AT_MOST: usize = 20;
 
 /// A webhook that somebody asks for; the fields are those of contract §3.1.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,6 +49,14 @@ pub enum RetryInput {
     /// By a preset's name.
     Preset(String),
     Policy(RetryPolicy),
+}
+
+/// A page of webhooks, in the order of their creation.
+#[derive(Debug, Clone)]
+pub struct WebhookPage {
+    pub webhooks: Vec<Versioned>,
+    /// The webhooks after this one come next.
+    pub next: Option<SubscriptionId>,
 }
 
 /// A change of a webhook: `None` keeps a field, `Some(None)` gives it what it has when nothing is said at its creation.
@@ -128,7 +134,7 @@ impl Manager {
         found.filter(|webhook| webhook.subscription.tenant == tenant).ok_or(not_found)
     }
 
-    /// A tenant's webhooks in the order of their creation, up to `limit`, those after `after` if given.
+    /// A tenant's webhooks in the order of their creation: up to `limit`, those after `after` if given.
     ///
     /// # Errors
     /// Those of Redis.
@@ -137,16 +143,17 @@ impl Manager {
         tenant: &str,
         mut after: Option<SubscriptionId>,
         limit: usize,
-    ) -> Result<Vec<Versioned>, ManageError> {
-        let mut found = Vec::new();
+    ) -> Result<WebhookPage, ManageError> {
+        let mut found: Vec<Versioned> = Vec::new();
         // Some may be deleted between the two reads: a short page means that there are no more.
-        while found.len() < limit {
-            let ids = self.streams.subscription_ids(tenant, after, limit - found.len()).await?;
+        while found.len() <= limit {
+            let ids = self.streams.subscription_ids(tenant, after, limit + 1 - found.len()).await?;
             let Some(last) = ids.last() else { break };
             after = Some(*last);
             found.extend(self.streams.subscriptions(&ids).await?.into_iter().flatten());
         }
-        Ok(found)
+        let (webhooks, next) = first_of(found, limit, |webhook| webhook.subscription.id);
+        Ok(WebhookPage { webhooks, next })
     }
 
     /// Changes a webhook. Whoever comes second when two change it at once changes what the first has made of it.
@@ -189,7 +196,7 @@ impl Manager {
                 return Ok(before);
             }
         }
-        Err(ManageError::Conflict(format!("webhook {id} is being changed by others all the time: try again")))
+        Err(ManageError::changed_by_others(format_args!("webhook {id}")))
     }
 
     fn changed(&self, mut webhook: Subscription, change: WebhookChange) -> Result<Subscription, Invalid> {

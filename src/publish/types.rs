@@ -114,7 +114,11 @@ impl Strict {
                 let (event_type, record) = (event_type.to_owned(), record.clone());
                 aside(move || prepare(&event_type, &record)).await?
             }
-            (_, None) => catalog::schema_of(event_type).map_or(Found::Unknown, |schema| Found::Known(Some(schema))),
+            (_, None) if catalog::find(event_type).is_none() => Found::Unknown,
+            (_, None) => {
+                let event_type = event_type.to_owned();
+                Found::Known(aside(move || catalog::schema_of(&event_type)).await?)
+            }
         };
         let kept = Arc::new(Kept { read_at, record, found });
         self.kept.insert(key, Arc::clone(&kept));

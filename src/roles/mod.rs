@@ -97,7 +97,9 @@ pub async fn run_until(
     let ran = async {
         let streams = open(&config, &url, options.wait, &shutdown).await?;
         check_server(&config, &streams, embedded.is_some()).await?;
-        let process = Process { config: &config, role, streams, name: process_name(), figures, shutdown: &shutdown };
+        let types = TypeChecker::new(&streams, config.api.strict_types);
+        let process =
+            Process { config: &config, role, streams, types, name: process_name(), figures, shutdown: &shutdown };
         process.run(listeners, admin_key).await
     }
     .await;
@@ -171,6 +173,7 @@ struct Process<'p> {
     config: &'p Config,
     role: Role,
     streams: Streams,
+    types: TypeChecker,
     name: String,
     figures: PrometheusHandle,
     shutdown: &'p Shutdown,
@@ -188,7 +191,7 @@ impl Process<'_> {
         if self.role.is(Role::Sources) {
             let (streams, name, shutdown) = (self.streams.clone(), self.name.clone(), self.shutdown.clone());
             let max = self.config.delivery.max_payload_bytes;
-            tasks.spawn(done(sources::run(streams, self.manager(), self.types(), name, max, shutdown)));
+            tasks.spawn(done(sources::run(streams, self.manager(), self.types.clone(), name, max, shutdown)));
         }
         if self.role.is(Role::Sender) {
             self.start_sender(&mut tasks)?;
@@ -251,7 +254,7 @@ impl Process<'_> {
     ) -> anyhow::Result<()> {
         let max_payload_bytes = self.config.delivery.max_payload_bytes;
         let manager = self.manager();
-        let publisher = Publisher::start(self.streams.clone(), self.types(), max_payload_bytes, lanes);
+        let publisher = Publisher::start(self.streams.clone(), self.types.clone(), max_payload_bytes, lanes);
         let figures = self.figures.clone();
         let settings = api::Settings {
             max_payload_bytes,
@@ -262,6 +265,7 @@ impl Process<'_> {
             public_host: self.config.api.public_url.as_ref().and_then(|url| url.host_str().map(str::to_owned)),
             trusts_locality: self.trusts_locality(),
         };
+        // With connections of its own: those that deliveries keep open would hide from a test what making one costs.
         let post = Post::of(self.config, self.role == Role::Serve)?;
         let api = Api::new(self.streams.clone(), manager, publisher, post, figures, &admin_key.key, settings);
         tasks.spawn(api::serve(listener, api, self.shutdown.clone()));
@@ -275,10 +279,6 @@ impl Process<'_> {
     /// Whether webhooks may point to this machine only because nobody else seems to reach it.
     fn trusts_locality(&self) -> bool {
         self.role == Role::Serve && self.config.is_local() && self.config.targets.allow_cidrs.is_none()
-    }
-
-    fn types(&self) -> TypeChecker {
-        TypeChecker::new(&self.streams, self.config.api.strict_types)
     }
 
     /// What a person who starts it at a terminal needs next; on standard output, apart from the log.

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    domain::{attempt::Attempt, event::Event, outcome, outcome::Outcome, outcome::Reason},
+    domain::{
+        attempt::Attempt, event::Event, outcome, outcome::Outcome, outcome::Reason,
+        subscription::LONGEST_TIMEOUT_SECONDS,
+    },
     metrics,
     shutdown::Shutdown,
     streams::{Ending, Lease, START_WITHIN_MS, Settled},
@@ -27,8 +30,8 @@ use crate::{
 
 /// Past its request's timeout a lease is not renewed any more: the task hangs.
 const GRACE_PAST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest timeout that a subscription may have.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
+/// The timeout of a request whose own is not known yet.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(LONGEST_TIMEOUT_SECONDS as u64);
 /// A delivery that outlived so many senders in a row is sent alone: if it is what stops them, it stops no other.
 const ALONE_FROM: u32 = 3;
 /// How long it waits for the others to end, and how long before it is tried again where that, or its turn, did not come.

@@ -1,22 +1,22 @@
 //! One attempt: what is posted (the body, the headers and the signatures of contract §4), and the record of what came
 //! back.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::post::{self, Post, Posted};
-use crate::domain::{
-    Invalid,
-    attempt::Attempt,
-    event::Event,
-    id::DeliveryId,
-    signature::{SigningKeys, header},
-    subscription::Subscription,
+use crate::{
+    clock::now_ms,
+    domain::{
+        Invalid,
+        attempt::Attempt,
+        event::Event,
+        id::DeliveryId,
+        signature::{SigningKeys, header},
+        subscription::Subscription,
+    },
 };
 
 /// Custom headers whose values are credentials: they are sent, and not kept in the attempt log.
@@ -65,7 +65,7 @@ impl Target {
 
     /// Posts `event` once, as attempt `number` of `delivery`.
     pub async fn attempt(&self, post: &Post, event: &Event, delivery: DeliveryId, number: u32) -> Attempt {
-        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        let at_ms = now_ms();
         let (request, request_headers) = self.request(event, delivery, number, at_ms);
         let Posted { answer, response_time, timings } = post.send(request, self.timeout()).await;
         Attempt {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Streams, error::Result};
+use super::{Streams, error::Result, scripts};
 
 impl Streams {
     /// Keeps `note` under a name of a tenant's that is free; else gives what is kept there.
@@ -12,21 +12,18 @@ impl Streams {
         self.0.connections.run(command.arg("PX").arg(window.as_millis() as u64)).await
     }
 
-    /// Keeps `note` in place of what is kept under a name.
-    pub async fn keep_answer(&self, tenant: &str, name: &str, note: &str, window: Duration) -> Result<()> {
-        let mut command = redis::cmd("SET");
-        command.arg(self.answer_key(tenant, name)).arg(note).arg("PX").arg(window.as_millis() as u64);
-        self.0.connections.run(&command).await
-    }
-
-    /// What is kept under a name.
-    pub async fn kept_answer(&self, tenant: &str, name: &str) -> Result<Option<String>> {
-        self.0.connections.run(redis::cmd("GET").arg(self.answer_key(tenant, name))).await
-    }
-
-    /// Forgets what is kept under a name.
-    pub async fn forget_answer(&self, tenant: &str, name: &str) -> Result<()> {
-        self.0.connections.run(redis::cmd("UNLINK").arg(self.answer_key(tenant, name))).await
+    /// Keeps `note` (`None`: nothing) in the place of `expected`; `false` where something else is kept there.
+    pub async fn swap_answer(
+        &self,
+        tenant: &str,
+        name: &str,
+        expected: &str,
+        note: Option<&str>,
+        window: Duration,
+    ) -> Result<bool> {
+        let mut command = scripts::SWAP_ANSWER.on(&self.answer_key(tenant, name));
+        command.arg("").arg(expected).arg(note.unwrap_or_default()).arg(window.as_millis() as u64);
+        self.0.connections.call(&scripts::SWAP_ANSWER, &command).await
     }
 
     fn answer_key(&self, tenant: &str, name: &str) -> String {

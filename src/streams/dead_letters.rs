@@ -6,7 +6,7 @@ use bytes::Bytes;
 use redis::{Value, streams::StreamRangeReply};
 
 use super::{
-    ShardId, Streams,
+    Noted, ShardId, Streams,
     entry::{self, field, unreadable},
     error::Result,
     pack, scripts,
@@ -70,7 +70,10 @@ impl Streams {
 
     /// One dead letter; `None` where the delivery is none.
     pub async fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>> {
-        let Some(status) = self.delivery(id).await? else { return Ok(None) };
+        if !self.shards().contains(&id.subscription.shard) {
+            return Ok(None);
+        }
+        let Some(Noted::Status(status)) = self.noted(&[id]).await?.pop() else { return Ok(None) };
         if status.state != DeliveryState::Dead {
             return Ok(None);
         }

@@ -138,6 +138,7 @@ struct SettleItem<'a> {
     /// -1 where no attempt was made.
     bucket: i8,
     micros: u64,
+    nonce: Option<u32>,
     /// Travels beside the batch.
     #[serde(skip)]
     record: Vec<u8>,
@@ -169,6 +170,7 @@ impl<'a> SettleItem<'a> {
             error: "",
             bucket: -1,
             micros: 0,
+            nonce: None,
             record: Vec::new(),
         };
         match &settled.ending {
@@ -183,8 +185,9 @@ impl<'a> SettleItem<'a> {
             Ending::Attempted { outcome, attempt } => {
                 item.status = attempt.status().unwrap_or(0);
                 item.error = attempt.failure_text();
-                item.bucket = bucket_of(attempt) as i8;
+                item.bucket = bucket_of(attempt.response_time_ms) as i8;
                 item.micros = (attempt.response_time_ms * 1000.0).round() as u64;
+                item.nonce = Some(attempt.event.nonce);
                 item.record = entry::write_attempt(attempt);
                 item.set_outcome(*outcome);
             }

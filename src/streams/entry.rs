@@ -214,17 +214,10 @@ pub(super) fn read_subscription(id: SubscriptionId, record: &str, sealer: &Seale
 
 /// Whether all secrets of a record are sealed as they would be now; a tombstone has none.
 pub(super) fn is_sealed_anew(id: SubscriptionId, record: &str, sealer: &Sealer) -> bool {
-    #[derive(Deserialize)]
-    struct Sealed {
-        secret: String,
-        previous: Option<(String, u64)>,
-        ingest_secret: String,
-        previous_ingest: Option<(String, u64)>,
-    }
-    let Ok(sealed) = serde_json::from_str::<Sealed>(record) else { return true };
-    let previous = [sealed.previous, sealed.previous_ingest].into_iter().flatten().map(|(kept, _)| kept);
+    let Ok(record) = serde_json::from_str::<SubscriptionRecord>(record) else { return true };
+    let previous = [record.previous, record.previous_ingest].into_iter().flatten().map(|(kept, _)| kept);
     let owner = id.to_string();
-    [sealed.secret, sealed.ingest_secret].into_iter().chain(previous).all(|kept| sealer.is_current(&owner, &kept))
+    [record.secret, record.ingest_secret].into_iter().chain(previous).all(|kept| sealer.is_current(&owner, &kept))
 }
 
 /// Whose a subscription is and which events it wants, without opening its secrets; `None` for a tombstone.

@@ -15,9 +15,8 @@ use super::{
     scripts,
 };
 use crate::domain::{
-    delivery::DeliveryStatus,
     event::Event,
-    id::{DeliveryId, EventId, StreamId, SubscriptionId},
+    id::{EventId, StreamId, SubscriptionId},
 };
 
 /// Bodies read at once: each may be as large as `delivery.max_payload_bytes` allows.
@@ -27,6 +26,8 @@ const BODIES_A_READ: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Expansion {
     pub event: StreamId,
+    /// Of the event's public id.
+    pub nonce: u32,
     pub event_type: String,
     pub tenant: String,
     /// Bytes of its data.
@@ -94,7 +95,7 @@ impl Streams {
                 let targets: Vec<String> = chunk.targets.iter().map(SubscriptionId::to_string).collect();
                 let tracked = u8::from(chunk.is_tracked);
                 let event = (chunk.event.to_string(), text(&chunk.after), text(&chunk.up_to), tracked);
-                (event.0, event.1, event.2, event.3, &chunk.event_type, &chunk.tenant, chunk.size, targets)
+                (event.0, event.1, event.2, event.3, &chunk.event_type, chunk.nonce, &chunk.tenant, chunk.size, targets)
             })
             .collect();
         let mut command = self.script(&scripts::EXPAND, shard);
@@ -176,10 +177,7 @@ impl Streams {
         until: StreamId,
         limit: usize,
     ) -> Result<Vec<LogEntry>> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(self.keys().of(shard, "events")).arg(from.to_string()).arg(until.to_string());
-        let reply: Value = self.0.connections.run(command.arg("COUNT").arg(limit)).await?;
-        Ok(raw::read_entries(reply)?.into_iter().map(|found| log_entry(shard, found)).collect())
+        self.log_range("XRANGE", shard, [from, until], limit).await
     }
 
     /// The same from the other end: up to `limit` events from `newest` back to `oldest`.
@@ -190,30 +188,20 @@ impl Streams {
         oldest: StreamId,
         limit: usize,
     ) -> Result<Vec<LogEntry>> {
-        let mut command = redis::cmd("XREVRANGE");
-        command.arg(self.keys().of(shard, "events")).arg(newest.to_string()).arg(oldest.to_string());
+        self.log_range("XREVRANGE", shard, [newest, oldest], limit).await
+    }
+
+    async fn log_range(
+        &self,
+        command: &str,
+        shard: ShardId,
+        bounds: [StreamId; 2],
+        limit: usize,
+    ) -> Result<Vec<LogEntry>> {
+        let mut command = redis::cmd(command);
+        command.arg(self.keys().of(shard, "events")).arg(&bounds.map(|bound| bound.to_string()));
         let reply: Value = self.0.connections.run(command.arg("COUNT").arg(limit)).await?;
         Ok(raw::read_entries(reply)?.into_iter().map(|found| log_entry(shard, found)).collect())
-    }
-
-    /// Where the deliveries of an event stand, those it is known of, in no order.
-    pub async fn deliveries_of(&self, shard: ShardId, event: StreamId) -> Result<Vec<DeliveryStatus>> {
-        let status: HashMap<String, String> =
-            self.0.connections.run(redis::cmd("HGETALL").arg(self.keys().one(shard, "evs", event))).await?;
-        Ok(status.iter().filter_map(|(name, value)| entry::delivery_status(event, name, value)).collect())
-    }
-
-    /// Where one delivery stands; `None` where nothing is known of it.
-    pub async fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStatus>> {
-        let shard = id.subscription.shard;
-        if !self.shards().contains(&shard) {
-            return Ok(None);
-        }
-        let name = format!("{}#{}", id.subscription, id.copy);
-        let mut command = redis::cmd("HGET");
-        command.arg(self.keys().one(shard, "evs", id.event)).arg(&name);
-        let value: Option<String> = self.0.connections.run(&command).await?;
-        Ok(value.and_then(|value| entry::delivery_status(id.event, &name, &value)))
     }
 }
 

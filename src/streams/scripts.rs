@@ -19,13 +19,16 @@ impl Script {
 }
 
 const COMMON: &str = include_str!("../../streams/common.lua");
-/// The part of settling that is about an endpoint's health.
+// What several scripts share, and the part of settling that is about an endpoint's health.
+const ATTEMPTS: &str = include_str!("../../streams/attempts.lua");
+const DEAD_LETTERS: &str = include_str!("../../streams/dead_letters.lua");
+const AGAIN: &str = include_str!("../../streams/again.lua");
 const HEALTH: &str = include_str!("../../streams/health.lua");
 
 macro_rules! scripts {
-    ($($constant:ident = $file:literal $(with $part:ident)?;)*) => {
+    ($($constant:ident = $file:literal $(with $($part:ident),+)?;)*) => {
         $(pub static $constant: LazyLock<Script> = LazyLock::new(|| {
-            compose($file, include_str!(concat!("../../streams/", $file, ".lua")), &[COMMON $(, $part)?])
+            compose($file, include_str!(concat!("../../streams/", $file, ".lua")), &[COMMON $($(, $part)+)?])
         });)*
 
         /// Every script.
@@ -37,18 +40,18 @@ macro_rules! scripts {
 
 scripts! {
     PUBLISH = "publish";
-    EXPAND = "expand";
-    LEASE = "lease";
+    EXPAND = "expand" with DEAD_LETTERS;
+    LEASE = "lease" with DEAD_LETTERS;
     RENEW = "renew";
-    SETTLE = "settle" with HEALTH;
+    SETTLE = "settle" with ATTEMPTS, DEAD_LETTERS, HEALTH;
     SUBSCRIBE = "subscribe";
     SET_STATUS = "set_status";
     UNSUBSCRIBE = "unsubscribe";
     PURGE = "purge";
-    DROP = "drop";
+    DROP = "drop" with DEAD_LETTERS;
     REDRIVE = "redrive";
     DISCARD = "discard";
-    REPLAY = "replay";
+    REPLAY = "replay" with AGAIN;
     TRIM = "trim";
     AUDIT = "audit";
     RECOUNT = "recount";
@@ -56,11 +59,12 @@ scripts! {
     LEAD = "lead";
     CHECK_IN = "check_in";
     SET_META = "set_meta";
-    RESEND = "resend";
+    RESEND = "resend" with AGAIN;
     SET_TENANT = "set_tenant";
     LIMIT_TENANT = "limit_tenant";
-    LOG_TEST = "log_test";
+    LOG_TEST = "log_test" with ATTEMPTS;
     ADD_TYPE = "add_type";
+    SWAP_ANSWER = "swap_answer";
 }
 
 /// The first line says what the server may do with the script, so it stays the first; the shared parts come below it.
@@ -88,7 +92,8 @@ mod tests {
     #[test]
     fn each_script_stays_short() {
         for script in all() {
-            let shared = [COMMON, HEALTH].into_iter().filter(|part| script.text.contains(part));
+            let shared =
+                [COMMON, ATTEMPTS, DEAD_LETTERS, AGAIN, HEALTH].into_iter().filter(|part| script.text.contains(part));
             let own = script.text.lines().count() - shared.map(|part| part.lines().count()).sum::<usize>();
             assert!(own <= 120, "{} has {own} lines", script.name);
         }

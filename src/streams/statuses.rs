@@ -11,8 +11,8 @@ use crate::domain::{
     outcome::MAX_RETRY_AFTER_MS,
 };
 
-/// Targets up to which each is noted in its event's status, as the scripts have it.
-const TRACKED_TARGETS: u64 = 1_000;
+/// Targets up to which the status of an event names each one; as in `streams/common.lua`.
+pub const TRACKED_TARGETS: u64 = 1_000;
 /// What a breaker holds back, it holds no longer: 5 min.
 const HOLD_AT_MOST_MS: u64 = 300_000;
 /// Copies of one delivery looked for at once.

@@ -16,16 +16,15 @@ pub struct Tenant {
     pub created_at_ms: u64,
     /// Somebody created it; otherwise it came into being when it was first named, and whoever creates it names it.
     pub is_named: bool,
-    /// Megabytes of events that are still owed to its webhooks, at most.
-    pub max_stored_mb: Option<u64>,
-    /// Requests of each of its API keys, at most.
-    pub rate_limit_per_minute: Option<u32>,
+    pub limits: TenantLimits,
 }
 
-/// What a tenant may use; `None` is no limit.
+/// What a tenant may use; `None` is no limit of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TenantLimits {
+    /// Megabytes of events that are still owed to its webhooks.
     pub max_stored_mb: Option<u64>,
+    /// Requests of each of its API keys in a minute.
     pub rate_limit_per_minute: Option<u32>,
 }
 
@@ -46,14 +45,7 @@ struct TenantRecord {
 impl Tenant {
     /// One that comes into being because something named it.
     pub fn unnamed(id: &str, created_at_ms: u64) -> Self {
-        Self {
-            id: id.to_owned(),
-            name: id.to_owned(),
-            created_at_ms,
-            is_named: false,
-            max_stored_mb: None,
-            rate_limit_per_minute: None,
-        }
+        Self { id: id.to_owned(), name: id.to_owned(), created_at_ms, is_named: false, limits: TenantLimits::default() }
     }
 
     fn read(id: String, record: &str) -> Self {
@@ -64,8 +56,10 @@ impl Tenant {
             name: record.name,
             created_at_ms: record.created_at_ms,
             is_named: !record.auto,
-            max_stored_mb: record.max_stored_mb,
-            rate_limit_per_minute: record.rate_limit_per_minute,
+            limits: TenantLimits {
+                max_stored_mb: record.max_stored_mb,
+                rate_limit_per_minute: record.rate_limit_per_minute,
+            },
         }
     }
 
@@ -74,8 +68,8 @@ impl Tenant {
             name: self.name.clone(),
             created_at_ms: self.created_at_ms,
             auto: !self.is_named,
-            max_stored_mb: self.max_stored_mb,
-            rate_limit_per_minute: self.rate_limit_per_minute,
+            max_stored_mb: self.limits.max_stored_mb,
+            rate_limit_per_minute: self.limits.rate_limit_per_minute,
         };
         serde_json::to_string(&record).expect("text and numbers can always be written as JSON")
     }
@@ -95,14 +89,23 @@ impl Streams {
         command.arg("").arg(&tenant.id).arg(tenant.record()).arg(before.map(Tenant::record).unwrap_or_default());
         let is_set: bool = self.0.connections.call(&scripts::SET_TENANT, &command).await?;
         if is_set {
-            self.limit_tenant(tenant).await?;
+            self.limit_tenant(&tenant.id).await?;
         }
         Ok(is_set)
     }
 
-    /// Puts what a tenant may have stored where publishing looks for it.
-    pub async fn limit_tenant(&self, tenant: &Tenant) -> Result<()> {
-        self.limit_stored(&tenant.id, tenant.max_stored_mb.unwrap_or(0).saturating_mul(BYTES_A_MB)).await
+    /// Puts what a tenant may have stored where publishing looks for it, until that is what its record says: somebody may
+    /// change it meanwhile.
+    pub async fn limit_tenant(&self, id: &str) -> Result<()> {
+        let mut kept = None;
+        loop {
+            let limit_mb = self.tenant(id).await?.and_then(|tenant| tenant.limits.max_stored_mb);
+            if kept == Some(limit_mb) {
+                return Ok(());
+            }
+            self.limit_stored(id, limit_mb.unwrap_or(0).saturating_mul(BYTES_A_MB)).await?;
+            kept = Some(limit_mb);
+        }
     }
 
     async fn limit_stored(&self, id: &str, bytes: u64) -> Result<()> {
@@ -136,8 +139,11 @@ impl Streams {
 
     /// Forgets a tenant and its limits; `false` where there was none.
     pub async fn delete_tenant(&self, id: &str) -> Result<bool> {
+        // Before it goes, so that none is left behind without a record; and once more, for one that came in between.
         self.limit_stored(id, 0).await?;
-        self.0.connections.run(redis::cmd("HDEL").arg(self.keys().global("tenants")).arg(id)).await
+        let was_there = self.0.connections.run(redis::cmd("HDEL").arg(self.keys().global("tenants")).arg(id)).await?;
+        self.limit_tenant(id).await?;
+        Ok(was_there)
     }
 }
 

@@ -78,7 +78,8 @@ async fn a_failed_delivery_is_retried_with_the_same_id_until_it_is_taken() {
         assert_eq!(request.header("webhook-id"), received[0].header("webhook-id"));
         assert_eq!(request.header("x-webhook-delivery"), received[0].header("x-webhook-delivery"));
     }
-    let deliveries = engine.streams.deliveries_of(published.id.shard, published.id.at).await.expect("deliveries");
+    let deliveries =
+        engine.streams.event_status(published.id.shard, published.id.at).await.expect("deliveries").deliveries;
     assert_eq!(deliveries.len(), 1);
     assert_eq!(deliveries[0].state, DeliveryState::Delivered);
     assert_eq!((deliveries[0].attempts, deliveries[0].last_status), (3, Some(200)));

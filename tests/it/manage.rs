@@ -186,7 +186,7 @@ async fn a_field_that_cannot_be_taken_is_named_and_nothing_is_made() {
     check(NewWebhook { retry_count: Some(101), ..new_webhook() }, "retry_count").await;
     check(NewWebhook { headers: [("Host".into(), "x".into())].into(), ..new_webhook() }, "headers").await;
     assert_eq!(field_of(engine.manager.create_webhook("a/b", new_webhook()).await), "tenant");
-    assert!(engine.manager.webhooks("acme", None, 10).await.unwrap().is_empty());
+    assert!(engine.manager.webhooks("acme", None, 10).await.unwrap().webhooks.is_empty());
     assert!(engine.manager.tenants().await.unwrap().is_empty());
 }
 
@@ -259,10 +259,12 @@ async fn webhooks_are_listed_in_pages() {
     let mut seen = Vec::new();
     loop {
         let page = engine.manager.webhooks("acme", seen.last().copied(), 2).await.unwrap();
-        seen.extend(page.iter().map(|webhook| webhook.subscription.id));
-        if page.len() < 2 {
+        seen.extend(page.webhooks.iter().map(|webhook| webhook.subscription.id));
+        assert!(page.webhooks.len() == 2 || page.next.is_none());
+        if page.next.is_none() {
             break;
         }
+        assert_eq!(page.next, seen.last().copied());
     }
     assert_eq!(seen, made);
 }

@@ -7,10 +7,10 @@ use utoipa::ToSchema;
 
 use super::headers;
 use crate::domain::{
-    attempt::{Answer, Attempt, Timings},
+    attempt::{Attempt, Timings},
     curl::curl,
     event::Event,
-    id::{AttemptId, DeliveryId},
+    id::AttemptId,
     time::rfc3339,
 };
 
@@ -92,14 +92,10 @@ pub struct TimingsJson {
 
 impl AttemptJson {
     pub fn of(id: AttemptId, attempt: &Attempt) -> Self {
-        let delivery = DeliveryId { event: attempt.event.at, subscription: attempt.subscription, copy: attempt.copy };
-        let (response, failure) = match &attempt.answer {
-            Answer::Response(response) => (Some(response), None),
-            Answer::Failure(failure) => (None, Some(failure)),
-        };
+        let (response, failure) = (attempt.response(), attempt.failure());
         Self {
             id: id.to_string(),
-            delivery_id: delivery.to_string(),
+            delivery_id: attempt.delivery().to_string(),
             event_id: attempt.event.to_string(),
             webhook_id: attempt.subscription.to_string(),
             tenant: attempt.tenant.clone(),
@@ -123,10 +119,7 @@ impl AttemptJson {
 
 impl TestResultJson {
     pub fn of(id: Option<AttemptId>, attempt: &Attempt) -> Self {
-        let (response, failure) = match &attempt.answer {
-            Answer::Response(response) => (Some(response), None),
-            Answer::Failure(failure) => (None, Some(failure)),
-        };
+        let (response, failure) = (attempt.response(), attempt.failure());
         let refusal = response.filter(|_| !attempt.is_success()).map(|response| refusal(response.status));
         Self {
             is_success: attempt.is_success(),

@@ -14,9 +14,9 @@ use crate::{
 pub struct TenantJson {
     pub id: String,
     pub name: String,
-    /// Megabytes of undelivered events that it may have; null is no limit.
+    /// Megabytes of events that it may be owed; null is no limit.
     pub max_stored_mb: Option<u64>,
-    /// Requests a minute of each of its API keys; null is no limit.
+    /// Requests a minute of each of its API keys, where that is less than `api.rate_limit_per_minute`.
     pub rate_limit_per_minute: Option<u32>,
     pub created_at: String,
 }
@@ -26,8 +26,8 @@ impl TenantJson {
         Self {
             id: tenant.id.clone(),
             name: tenant.name.clone(),
-            max_stored_mb: tenant.max_stored_mb,
-            rate_limit_per_minute: tenant.rate_limit_per_minute,
+            max_stored_mb: tenant.limits.max_stored_mb,
+            rate_limit_per_minute: tenant.limits.rate_limit_per_minute,
             created_at: rfc3339(tenant.created_at_ms),
         }
     }

@@ -33,7 +33,7 @@ use super::{
     proxy::Tunnels,
     watch::{self, Marks},
 };
-use crate::domain::address::AddressRules;
+use crate::domain::{address::AddressRules, subscription::LONGEST_TIMEOUT_SECONDS};
 
 /// So that a connection whose other end is gone is found out.
 const KEEPALIVE: Duration = Duration::from_secs(15);
@@ -44,7 +44,7 @@ const NEXT_TUNNEL_AFTER: Duration = Duration::from_secs(2);
 const ADDRESSES_TRIED: usize = 8;
 /// As long as a request may take: what the pool goes on with, when the request has been answered over another
 /// connection, ends too.
-const MADE_WITHIN: Duration = Duration::from_secs(300);
+const MADE_WITHIN: Duration = Duration::from_secs(LONGEST_TIMEOUT_SECONDS as u64);
 
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 

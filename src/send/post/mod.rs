@@ -11,11 +11,7 @@ mod proxy;
 mod tls;
 mod watch;
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{
@@ -38,6 +34,7 @@ use self::{
     watch::Watch,
 };
 use crate::{
+    clock::now_ms,
     config::{Config, ConfigError, Proxy},
     domain::{
         address::AddressRules,
@@ -229,8 +226,7 @@ pub fn within(bytes: usize, headers: impl Iterator<Item = (String, String)>) -> 
 }
 
 fn retry_after_ms(headers: &HeaderMap) -> Option<u64> {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as u64);
-    outcome::parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now_ms)
+    outcome::parse_retry_after(headers.get(RETRY_AFTER)?.to_str().ok()?, now_ms())
 }
 
 /// The first `keep_bytes` of a body, and the rest if there may be one.

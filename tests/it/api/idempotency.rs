@@ -81,7 +81,7 @@ async fn the_repeat_of_what_was_broken_off_finds_what_it_had_made() {
     let (key, text) = kept(&service).await;
     let fingerprint = text.split(' ').nth(1).unwrap();
     let mut redis = service.redis.connect().await;
-    let pending = format!("pending {fingerprint} 0 {} {}", made.ms, made.random);
+    let pending = format!("pending {fingerprint} 0 {} {} 0", made.ms, made.random);
     redis::cmd("SET").arg(key).arg(pending).exec_async(&mut redis).await.unwrap();
     let refused = post(&service, "/api/v1/webhooks", "k", &new_webhook()).await;
     assert_eq!(refused.json()["id"], json!(id));
@@ -89,6 +89,29 @@ async fn the_repeat_of_what_was_broken_off_finds_what_it_had_made() {
     // And so it is answered from then on.
     post(&service, "/api/v1/webhooks", "k", &new_webhook()).await.problem(409, "already_created");
     service.list("/api/v1/webhooks", 1).await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn repeats_at_once_of_what_was_broken_off_are_done_once() {
+    let service = Service::alone().await;
+    let webhook = service.webhook("https://example.com/").await;
+    let path = format!("/api/v1/webhooks/{webhook}/rotate-secret");
+    let first = post(&service, &path, "k", &json!({})).await.expect(200);
+    let (key, text) = kept(&service).await;
+    let broken_off = format!("pending {} 0 5 7 0", text.split(' ').nth(1).unwrap());
+    let mut redis = service.redis.connect().await;
+    redis::cmd("SET").arg(key).arg(broken_off).exec_async(&mut redis).await.unwrap();
+    let body = json!({});
+    let answers = futures_util::future::join_all((0..8).map(|_| post(&service, &path, "k", &body))).await;
+    let (done, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
+    let secrets: std::collections::BTreeSet<String> =
+        done.iter().map(|answer| answer.json()["secret"].to_string()).collect();
+    assert_eq!(secrets.len(), 1);
+    assert!(!secrets.contains(&first["secret"].to_string()));
+    for answer in refused {
+        answer.problem(409, "in_progress");
+    }
     service.stop().await;
 }
 
@@ -135,7 +158,7 @@ async fn a_batch_that_was_broken_off_is_not_published_twice() {
     let (key, text) = kept(&service).await;
     let fingerprint = text.split(' ').nth(1).unwrap().to_owned();
     let mut redis = service.redis.connect().await;
-    let broken_off = format!("pending {fingerprint} 0 5 7");
+    let broken_off = format!("pending {fingerprint} 0 5 7 0");
     redis::cmd("SET").arg(&key).arg(&broken_off).exec_async(&mut redis).await.unwrap();
     let again = post(&service, "/api/v1/events/batch", "k", &batch).await.expect(202);
     redis::cmd("SET").arg(&key).arg(&broken_off).exec_async(&mut redis).await.unwrap();

@@ -174,14 +174,15 @@ async fn statistics_say_how_a_webhook_does_hour_by_hour() {
     service.publish(json!(2)).await;
     let path = format!("/api/v1/webhooks/{webhook}/stats");
     let mut stats = Value::Null;
-    wait_until("all attempts are counted", async || {
+    // Attempts and deliveries are counted in one step, and read in two.
+    wait_until("all is counted", async || {
         stats = service.get(&format!("{path}?window=2h")).await.expect(200);
-        stats["total_attempts"] == 3
+        stats["total_attempts"] == 3 && stats["total_deliveries"] == 2
     })
     .await;
     assert_eq!((&stats["successful_attempts"], &stats["failed_attempts"]), (&json!(2), &json!(1)));
     assert_eq!((&stats["status_classes"]["2xx"], &stats["status_classes"]["5xx"]), (&json!(2), &json!(1)));
-    assert_eq!((&stats["total_deliveries"], &stats["backlog"]), (&json!(2), &json!(0)));
+    assert_eq!(stats["backlog"], json!(0));
     assert_eq!(stats["hours"].as_array().unwrap().len(), 2);
     assert!(stats["p50_ms"].as_f64() <= stats["p99_ms"].as_f64() && stats["last_triggered_at"].is_string());
     for window in ["30m", "8d", "x", "0h"] {

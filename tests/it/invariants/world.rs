@@ -365,6 +365,7 @@ impl<'r> World<'r> {
         let (tenant, size) = self.state.bodies[&event].clone();
         Some(Expansion {
             event,
+            nonce: self.state.events[&event]["i"].parse().unwrap(),
             event_type: self.type_of(event),
             tenant,
             size: size as usize,

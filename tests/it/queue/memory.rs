@@ -7,7 +7,7 @@ use posthaste::{
         id::{StreamId, SubscriptionId},
         outcome::Reason,
     },
-    streams::{Append, Error, Job, JobState, Seat, Tenant},
+    streams::{Append, Error, Job, JobState, Seat, Tenant, TenantLimits},
 };
 
 use crate::support::{
@@ -94,7 +94,8 @@ async fn what_moves_on_and_frees_goes_on() {
     assert_eq!(streams.lead(&[Seat::Shard(SHARD)], "you").await.unwrap(), [false]);
     assert_eq!(streams.check_in("dispatcher:me").await.unwrap(), ["dispatcher:me"]);
     // A limit is what keeps it from getting worse.
-    let tenant = Tenant { max_stored_mb: Some(1), ..Tenant::unnamed("acme", 0) };
+    let limits = TenantLimits { max_stored_mb: Some(1), ..TenantLimits::default() };
+    let tenant = Tenant { limits, ..Tenant::unnamed("acme", 0) };
     assert!(streams.set_tenant(None, &tenant).await.unwrap());
     streams.set_gate(SHARD, true).await.unwrap();
     streams.keep_status_for(SHARD, Duration::from_secs(60)).await.unwrap();

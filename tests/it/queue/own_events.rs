@@ -9,7 +9,7 @@ use posthaste::{
         outcome::Reason,
         subscription::Subscription,
     },
-    streams::{Expansion, Limits},
+    streams::{Ending, Expansion, Limits},
 };
 use serde_json::{Value, json};
 
@@ -64,8 +64,9 @@ async fn deliver_own(queue: &mut Queue, target: SubscriptionId) -> usize {
 async fn ids_are_written_by_scripts_as_everywhere_else() {
     let mut queue = Queue::start().await;
     let common = include_str!("../../../streams/common.lua");
+    let dead_letters = include_str!("../../../streams/dead_letters.lua");
     let script = format!(
-        "#!lua\n{common}\nreturn {{ eventId(ARGV[2], ARGV[3], ARGV[4]), deliveryId(ARGV[2], ARGV[3], ARGV[5]) }}"
+        "#!lua\n{common}\n{dead_letters}\nreturn {{ eventId(ARGV[2], ARGV[3], ARGV[4]), deliveryId(ARGV[2], ARGV[3], ARGV[5]) }}"
     );
     let edges = [(0, 0, 0, 0, 0, 0), ((1 << 48) - 1, u32::MAX, u16::MAX, u64::MAX, u32::MAX, u16::MAX)];
     let random = || {
@@ -96,7 +97,11 @@ async fn a_dead_letter_is_told_of_once_where_somebody_wants_to_know() {
     let event = queue.deliver(1, &[id]).await[0];
     let lease = queue.lease_one().await;
     for _ in 0..2 {
-        queue.settle(&[(&lease, Verdict::Exhausted)]).await;
+        let mut exhausted = settled(&lease, Verdict::Exhausted, "a.b");
+        if let Ending::Attempted { attempt, .. } = &mut exhausted.ending {
+            attempt.event = event;
+        }
+        queue.streams.settle(SHARD, &[exhausted]).await.unwrap();
     }
     let expected = json!({
         "delivery_id": lease.delivery().to_string(), "webhook_id": id.to_string(), "event_id": event.to_string(),

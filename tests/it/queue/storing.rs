@@ -2,7 +2,7 @@
 
 use posthaste::{
     domain::{event::NewEvent, id::StreamId},
-    streams::{Append, Appended, Tenant},
+    streams::{Append, Appended, Tenant, TenantLimits},
 };
 
 use crate::support::{
@@ -13,7 +13,10 @@ use crate::support::{
 const MB: usize = 1_000_000;
 
 async fn limit(queue: &Queue, max_stored_mb: Option<u64>) {
-    queue.streams.limit_tenant(&Tenant { max_stored_mb, ..Tenant::unnamed(TENANT, 0) }).await.unwrap();
+    let limits = TenantLimits { max_stored_mb, ..TenantLimits::default() };
+    let before = queue.streams.tenant(TENANT).await.unwrap();
+    let tenant = Tenant { limits, ..Tenant::unnamed(TENANT, 0) };
+    assert!(queue.streams.set_tenant(before.as_ref(), &tenant).await.unwrap());
 }
 
 async fn append(queue: &Queue, call: &str, batch: &[Append]) -> Vec<Appended> {

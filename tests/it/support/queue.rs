@@ -84,7 +84,7 @@ impl Queue {
         let before = self.undone().await;
         let events = self.publish(count).await;
         self.read().await;
-        let wanted = events.iter().map(|id| whole(id.at, targets));
+        let wanted = events.iter().map(|id| Expansion { nonce: id.nonce, ..whole(id.at, targets) });
         let chunks: Vec<Expansion> = before.iter().map(|at| whole(*at, &[])).chain(wanted).collect();
         for chunk in chunks.chunks(64) {
             let expanded = self.streams.expand(SHARD, chunk).await.unwrap();
@@ -163,6 +163,7 @@ impl Queue {
 pub fn whole(event: StreamId, targets: &[SubscriptionId]) -> Expansion {
     Expansion {
         event,
+        nonce: 0,
         event_type: "a.b".to_owned(),
         tenant: TENANT.to_owned(),
         size: BODY_BYTES,

@@ -7,6 +7,8 @@ SHELL := /bin/bash
 CASES ?= 500
 CHAOS_SECONDS ?= 120
 REPEATS ?= 20
+# Tests mostly wait, for processes and for time to pass: twice as many at once as there are cores.
+TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # Requests that schemathesis makes up for each operation and phase, besides those at the bounds: about four minutes.
 SCHEMATHESIS_EXAMPLES ?= 60
 
@@ -53,10 +55,10 @@ doc:
 
 tests:
 	@if cargo nextest --version >/dev/null 2>&1; then \
-		cargo nextest run --locked --no-fail-fast; \
+		cargo nextest run --locked --no-fail-fast --test-threads $(TEST_THREADS); \
 		cargo test --locked --doc --quiet; \
 	else \
-		cargo test --locked --no-fail-fast; \
+		cargo test --locked --no-fail-fast -- --test-threads $(TEST_THREADS); \
 	fi
 
 verify: verify-long verify-chaos smoke verify-api verify-signatures verify-deny ## What takes long, or needs more than Rust and Redis

@@ -2,7 +2,8 @@
 -- Takes in what became of leased deliveries, with the record of each attempt.
 -- ARGV 2 dead letter limit  3 ms of failing after which a subscription is disabled  4 results (MessagePack, each an array: sub,
 --        id, token, outcome, delay ms or reason, Retry-After ms or 0, weight of the failure, ev, copy, type, attempts made,
---        status or 0, error, latency bucket or -1 where nothing was sent, µs to the answer, the event's nonce or nil where nothing was sent)
+--        status or 0, error, latency bucket, µs to the answer, the event's nonce); where nothing was sent, type and nonce
+--        are nil and the bucket is -1
 --      5… the record of each result's attempt, or "" (apart, since cmsgpack reads no binary)
 -- Outcomes: ok | retry | dead | gone (dead, and the subscription is disabled) | release (was not sent: does not count)
 -- Returns {now, next due or "", indexes from 0 of results that were no longer held, {sub, why} of each disabled}

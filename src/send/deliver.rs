@@ -105,8 +105,7 @@ impl Deliverer {
         let ending = self.ending(&lease, found.as_deref(), event.as_deref()).await;
         let published_ms = event.as_ref().map_or(0, |event| event.id.at.ms);
         let end_to_end = Duration::from_millis(lease.redis_now_ms().saturating_sub(published_ms));
-        let event_type = event.map(|event| event.event_type.clone()).unwrap_or_default();
-        let report = Report { settled: Settled { lease, ending, event_type }, end_to_end, slot };
+        let report = Report { settled: Settled { lease, ending }, end_to_end, slot };
         if self.reports.send(report).await.is_err() {
             tracing::debug!("the sender has ended: the lease of this delivery runs out");
         }

@@ -141,10 +141,8 @@ async fn end(mut deliveries: JoinSet<()>, mut settling: JoinSet<()>, patience: D
 /// Hands back what did not end in time, so that others need not wait for the leases to run out.
 async fn hand_back(streams: &Streams, held: &Held) {
     for (shard, leases) in held.by_shard() {
-        let released: Vec<Settled> = leases
-            .into_iter()
-            .map(|lease| Settled { lease, ending: Ending::Released, event_type: String::new() })
-            .collect();
+        let released: Vec<Settled> =
+            leases.into_iter().map(|lease| Settled { lease, ending: Ending::Released }).collect();
         for batch in released.chunks(SETTLE_AT_MOST) {
             if let Err(error) = streams.settle(shard, batch).await {
                 tracing::warn!(%error, deliveries = batch.len(), "could not hand deliveries back: they are sent once their leases run out");

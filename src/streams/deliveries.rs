@@ -92,7 +92,6 @@ pub struct Leased {
 pub struct Settled {
     pub lease: Lease,
     pub ending: Ending,
-    pub event_type: String,
 }
 
 /// How a lease ended.
@@ -131,7 +130,8 @@ struct SettleItem<'a> {
     weight: u8,
     event: String,
     copy: u16,
-    event_type: &'a str,
+    /// With the nonce, the event's; `None` where nothing was sent.
+    event_type: Option<&'a str>,
     attempts: u32,
     status: u16,
     error: &'a str,
@@ -164,7 +164,7 @@ impl<'a> SettleItem<'a> {
             weight: 0,
             event: lease.event.to_string(),
             copy: lease.copy,
-            event_type: &settled.event_type,
+            event_type: None,
             attempts: lease.attempt_number(),
             status: 0,
             error: "",
@@ -187,6 +187,7 @@ impl<'a> SettleItem<'a> {
                 item.error = attempt.failure_text();
                 item.bucket = bucket_of(attempt.response_time_ms) as i8;
                 item.micros = (attempt.response_time_ms * 1000.0).round() as u64;
+                item.event_type = Some(&attempt.event_type);
                 item.nonce = Some(attempt.event.nonce);
                 item.record = entry::write_attempt(attempt);
                 item.set_outcome(*outcome);

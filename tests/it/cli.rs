@@ -147,7 +147,7 @@ async fn give_up(engine: &Engine, tenant: &str, count: u64) {
         let leases = engine.streams.lease(shard, 100).await.unwrap().leases;
         dead += leases.len() as u64;
         let ending = || Ending::Failed { reason: Reason::Exhausted, error: "refused\u{1b}[2J".into() };
-        let settle = |lease| Settled { lease, ending: ending(), event_type: "order.paid".into() };
+        let settle = |lease| Settled { lease, ending: ending() };
         let batch: Vec<Settled> = leases.into_iter().map(settle).collect();
         if !batch.is_empty() {
             engine.streams.settle(shard, &batch).await.unwrap();

@@ -2,6 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,6 +22,8 @@ const EVENTS: usize = 300;
 const WEBHOOKS: usize = 3;
 /// Requests under way at once in a sender.
 const IN_FLIGHT: usize = 16;
+/// Requests answered before its kill.
+const ANSWERED: usize = 20;
 
 /// Publishes on its own until told to stop; says what was accepted.
 struct Load {
@@ -92,12 +98,18 @@ async fn wait_for_requests(receiver: &Receiver, count: usize) {
 async fn a_killed_sender_loses_nothing_and_repeats_at_most_what_was_in_flight() {
     let redis = TestRedis::start().await;
     let receiver = Receiver::start().await;
-    // Slow enough that requests are under way when it is killed.
-    receiver.otherwise(|_| Reply::status(200).after(Duration::from_millis(50)));
+    // All that come past the first few are under way until it is killed.
+    let (count, is_killed) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
+    let killed = is_killed.clone();
+    receiver.otherwise(move |_| match killed.load(SeqCst) || count.fetch_add(1, SeqCst) < ANSWERED {
+        true => Reply::status(200),
+        false => Reply::hang(),
+    });
     let mut engine = start(&redis, &receiver).await;
     let load = Load::start(&engine, EVENTS);
-    wait_for_requests(&receiver, 20).await;
+    wait_for_requests(&receiver, ANSWERED + IN_FLIGHT).await;
     engine.kill(Role::Sender).await;
+    is_killed.store(true, SeqCst);
     engine.run(Role::Sender);
     let accepted = load.accepted().await;
     assert_eq!(accepted.len(), EVENTS);

@@ -94,9 +94,7 @@ impl Engine {
                 return;
             }
             let ending = || Ending::Failed { reason: Reason::Exhausted, error: "refused".into() };
-            let event_type = || "order.paid".to_owned();
-            let batch: Vec<Settled> =
-                leases.into_iter().map(|lease| Settled { lease, ending: ending(), event_type: event_type() }).collect();
+            let batch: Vec<Settled> = leases.into_iter().map(|lease| Settled { lease, ending: ending() }).collect();
             self.streams.settle(shard, &batch).await.unwrap();
         }
     }

@@ -36,8 +36,8 @@ pub enum Action {
         room: usize,
     },
     Renew(Vec<Lease>),
-    /// Each with its event's type.
-    Settle(Vec<(Lease, Verdict, String)>),
+    /// Each with its event's nonce and type.
+    Settle(Vec<(Lease, Verdict, (u32, String))>),
     DropBacklog(SubscriptionId, StreamId),
     Redrive(SubscriptionId, Vec<StreamId>),
     Discard(SubscriptionId, Vec<StreamId>),
@@ -105,8 +105,10 @@ impl Action {
             Self::Lease { room } => Answer::Leased(streams.lease(SHARD, *room).await?),
             Self::Renew(leases) => Answer::Count((leases.len() - streams.renew(SHARD, leases).await?.len()) as u64),
             Self::Settle(results) => {
-                let batch: Vec<Settled> =
-                    results.iter().map(|(lease, verdict, event_type)| settled(lease, *verdict, event_type)).collect();
+                let batch: Vec<Settled> = results
+                    .iter()
+                    .map(|(lease, verdict, (nonce, event_type))| settled(lease, *verdict, *nonce, event_type))
+                    .collect();
                 Answer::Stale(streams.settle(SHARD, &batch).await?.stale)
             }
             Self::DropBacklog(id, last) => {

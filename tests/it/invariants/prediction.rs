@@ -156,7 +156,7 @@ pub fn is_held(lease: &Lease, state: &State) -> bool {
     sub.and_then(|sub| sub.tokens.get(&lease.entry.to_string())).is_some_and(|token| **token == *lease.token)
 }
 
-fn settle(results: &[(Lease, Verdict, String)], state: &State) -> Prediction {
+fn settle(results: &[(Lease, Verdict, (u32, String))], state: &State) -> Prediction {
     let mut must = Changes::new();
     let mut stale = Vec::new();
     let (mut ended, mut let_go) = (BTreeSet::new(), BTreeSet::new());

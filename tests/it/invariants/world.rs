@@ -48,8 +48,8 @@ pub struct World<'r> {
     /// Everything acknowledged by publish, and what was trimmed of it.
     published: BTreeSet<EventId>,
     trimmed: BTreeSet<StreamId>,
-    /// The type of each.
-    types: BTreeMap<StreamId, String>,
+    /// The whole id and the type of each, and of the engine's own.
+    known: BTreeMap<StreamId, (EventId, String)>,
     /// What a publisher got for an idempotency key, and the type it published.
     keys: HashMap<String, (String, EventId)>,
     answers: HashMap<String, Vec<Appended>>,
@@ -78,7 +78,7 @@ impl<'r> World<'r> {
             calls: 0,
             published: BTreeSet::new(),
             trimmed: BTreeSet::new(),
-            types: BTreeMap::new(),
+            known: BTreeMap::new(),
             keys: HashMap::new(),
             answers: HashMap::new(),
             targets: BTreeMap::new(),
@@ -144,26 +144,27 @@ impl<'r> World<'r> {
 
     /// The engine's own events: those that this step made, and no others, are new in the log.
     fn take_in_own(&mut self, state: &State, prediction: &Prediction) -> Vec<String> {
-        let known: BTreeSet<StreamId> = self.published.iter().map(|id| id.at).collect();
+        let published: BTreeSet<StreamId> = self.published.iter().map(|id| id.at).collect();
         let mut new = Vec::new();
         for (at, fields) in &state.events {
-            self.types.insert(*at, fields["t"].clone());
-            if fields["t"].starts_with(OWN_TYPES) && !known.contains(at) {
-                self.published.insert(EventId { at: *at, shard: SHARD, nonce: fields["i"].parse().unwrap() });
+            let id = EventId { at: *at, shard: SHARD, nonce: fields["i"].parse().unwrap() };
+            self.known.insert(*at, (id, fields["t"].clone()));
+            if fields["t"].starts_with(OWN_TYPES) && !published.contains(at) {
+                self.published.insert(id);
                 new.push(OwnEvent::read(fields));
             }
         }
-        own::surprises(&self.state, state, prediction, &self.types, &new)
+        own::surprises(&self.state, state, prediction, &self.known, &new)
     }
 
     /// The type that an event has, or had.
     fn type_of(&self, event: StreamId) -> String {
-        self.types[&event].clone()
+        self.known[&event].1.clone()
     }
 
-    fn result(&self, lease: Lease, verdict: Verdict) -> (Lease, Verdict, String) {
-        let event_type = self.type_of(lease.event);
-        (lease, verdict, event_type)
+    fn result(&self, lease: Lease, verdict: Verdict) -> (Lease, Verdict, (u32, String)) {
+        let (id, event_type) = self.known[&lease.event].clone();
+        (lease, verdict, (id.nonce, event_type))
     }
 
     /// What a process would remember of an answer.

@@ -135,7 +135,7 @@ async fn failing(hours: u64) -> (Queue, SubscriptionId) {
 async fn fail(queue: &mut Queue, verdict: Verdict) -> SettleAnswer {
     queue.elapse(1_500).await;
     let lease = queue.lease_one().await;
-    queue.streams.settle(SHARD, &[settled(&lease, verdict, "a.b")]).await.unwrap()
+    queue.streams.settle(SHARD, &[settled(&lease, verdict, 1, "a.b")]).await.unwrap()
 }
 
 #[tokio::test]

@@ -45,7 +45,7 @@ fn watcher(number: u64) -> Subscription {
 
 async fn settle_as(queue: &Queue, verdict: Verdict, event_type: &str) {
     let lease = queue.lease_one().await;
-    queue.streams.settle(SHARD, &[settled(&lease, verdict, event_type)]).await.unwrap();
+    queue.streams.settle(SHARD, &[settled(&lease, verdict, 1, event_type)]).await.unwrap();
 }
 
 /// Puts the engine's own events that wait in the log on the delivery stream of `target`.
@@ -97,7 +97,7 @@ async fn a_dead_letter_is_told_of_once_where_somebody_wants_to_know() {
     let event = queue.deliver(1, &[id]).await[0];
     let lease = queue.lease_one().await;
     for _ in 0..2 {
-        let mut exhausted = settled(&lease, Verdict::Exhausted, "a.b");
+        let mut exhausted = settled(&lease, Verdict::Exhausted, 1, "a.b");
         if let Ending::Attempted { attempt, .. } = &mut exhausted.ending {
             attempt.event = event;
         }
@@ -163,7 +163,7 @@ async fn settle_as_each(queue: &mut Queue, verdicts: [Verdict; 2]) {
     let leases = queue.lease(2).await;
     assert_eq!(leases.len(), 2);
     for (lease, verdict) in leases.iter().zip(verdicts) {
-        queue.streams.settle(SHARD, &[settled(lease, verdict, DEAD_LETTERED)]).await.unwrap();
+        queue.streams.settle(SHARD, &[settled(lease, verdict, 1, DEAD_LETTERED)]).await.unwrap();
     }
 }
 

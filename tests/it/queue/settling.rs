@@ -164,7 +164,7 @@ async fn every_result_is_recorded_and_a_late_one_is_marked() {
     let late = queue.lease_one().await;
     queue.lose_leases().await;
     let current = queue.lease_one().await;
-    queue.streams.settle(SHARD, &[settled(&current, SOON, "a.b"), settled(&late, SOON, "a.b")]).await.unwrap();
+    queue.streams.settle(SHARD, &[settled(&current, SOON, 1, "a.b"), settled(&late, SOON, 1, "a.b")]).await.unwrap();
     let page = queue.streams.attempts_of(id, &Default::default(), None, 10).await.unwrap();
     let marks: Vec<bool> = page.attempts.iter().map(|(_, attempt)| attempt.is_late).collect();
     assert_eq!(marks, [true, false], "newest first");

@@ -106,7 +106,7 @@ impl Queue {
 
     /// Settles; returns which results came too late.
     pub async fn settle(&self, results: &[(&Lease, Verdict)]) -> Vec<usize> {
-        let batch: Vec<_> = results.iter().map(|(lease, verdict)| settled(lease, *verdict, "a.b")).collect();
+        let batch: Vec<_> = results.iter().map(|(lease, verdict)| settled(lease, *verdict, 1, "a.b")).collect();
         self.streams.settle(SHARD, &batch).await.unwrap().stale
     }
 

@@ -62,11 +62,11 @@ pub fn subscription(number: u64) -> Subscription {
     }
 }
 
-/// What became of a leased delivery of an event of this type.
-pub fn settled(lease: &Lease, verdict: Verdict, event_type: &str) -> Settled {
+/// What became of a leased delivery of an event with this nonce and type.
+pub fn settled(lease: &Lease, verdict: Verdict, nonce: u32, event_type: &str) -> Settled {
     let attempted = |status: u16, outcome: Outcome| Ending::Attempted {
         outcome,
-        attempt: Box::new(attempt(lease, status, event_type)),
+        attempt: Box::new(attempt(lease, status, nonce, event_type)),
     };
     let ending = match verdict {
         Verdict::Delivered => attempted(200, Outcome::Delivered),
@@ -78,12 +78,12 @@ pub fn settled(lease: &Lease, verdict: Verdict, event_type: &str) -> Settled {
         Verdict::Released => Ending::Released,
         Verdict::BodyMissing => Ending::Failed { reason: Reason::BodyMissing, error: "it is gone".to_owned() },
     };
-    Settled { lease: lease.clone(), ending, event_type: event_type.to_owned() }
+    Settled { lease: lease.clone(), ending }
 }
 
-fn attempt(lease: &Lease, status: u16, event_type: &str) -> Attempt {
+fn attempt(lease: &Lease, status: u16, nonce: u32, event_type: &str) -> Attempt {
     Attempt {
-        event: EventId { at: lease.event, shard: lease.subscription.shard, nonce: 1 },
+        event: EventId { at: lease.event, shard: lease.subscription.shard, nonce },
         subscription: lease.subscription,
         copy: lease.copy,
         tenant: TENANT.to_owned(),

@@ -26,7 +26,7 @@ openapi: ## Write the OpenAPI document anew, as the code says it
 	@cargo run --locked --quiet -- openapi > docs/openapi.json.new
 	@mv docs/openapi.json.new docs/openapi.json
 
-bench: redis ## Measure throughput and latency on a private Redis
+bench: redis ## Measure throughput, latency and lists on a private Redis
 	@cargo run --release --locked --quiet -- bench
 
 # A system service that comes with the package is neither used nor stopped: every Redis here is our own.

@@ -141,7 +141,7 @@ pub struct Delivery {
 #[serde(deny_unknown_fields)]
 pub struct Targets {
     pub require_https: bool,
-    /// Unset is not the same as empty; see contract §4.
+    /// Unset is not the same as empty: loopback may be allowed then (SECURITY.md).
     #[serde(default, deserialize_with = "values::networks")]
     pub allow_cidrs: Option<Vec<IpNet>>,
     #[serde(deserialize_with = "values::hosts")]
@@ -306,7 +306,7 @@ impl Config {
         self.redis.url == RedisUrl::Embedded && self.api.listen.ip().is_loopback() && self.api.public_url.is_none()
     }
 
-    /// The networks that may be posted to although they are not public (contract §4): those that are set, even if none
+    /// The networks that may be posted to although they are not public (SECURITY.md): those that are set, even if none
     /// are; unset, loopback for a [local](Self::is_local) `serve`, and nothing else.
     pub fn allowed_networks(&self, is_serve: bool) -> Vec<IpNet> {
         match &self.targets.allow_cidrs {

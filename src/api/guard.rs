@@ -60,7 +60,7 @@ pub(super) async fn bounded(State(slots): State<Slots>, request: Request, next: 
 }
 
 /// Warns, once, of requests that came through a proxy although loopback targets are allowed because only this machine
-/// seems to be able to ask (contract §4).
+/// seems to be able to ask (SECURITY.md).
 #[derive(Clone, Default)]
 pub(super) struct ProxyWarning(Arc<AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! What the API answers, as JSON; the command line's `--json` prints the same. The names are those of contract §3.
+//! What the API answers, as JSON; the command line's `--json` prints the same. The names are those of docs/openapi.json.
 
 mod attempts;
 mod dead_letters;

@@ -73,7 +73,7 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The host of the public URL, where there is one: a proxy in front of a loopback listener calls by it.
     pub public_host: Option<String>,
-    /// Webhooks may point to this machine only because nobody else seems to be able to ask (contract §4).
+    /// Webhooks may point to this machine only because nobody else seems to be able to ask (SECURITY.md).
     pub trusts_locality: bool,
 }
 

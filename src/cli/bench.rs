@@ -15,7 +15,7 @@ pub struct BenchArgs {
     /// What to measure
     #[arg(long, value_name = "SCENARIO", default_value = "all")]
     scenario: Scenario,
-    /// Events that a run of `throughput` publishes
+    /// Events that a run of `throughput` or `lists` publishes
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     events: u64,
     /// Seconds that a run of `latency` takes
@@ -35,6 +35,8 @@ enum Scenario {
     Throughput,
     /// From publishing to arrival, at 100 and at 1,000 events a second
     Latency,
+    /// Pages of the attempts of one webhook, over the API
+    Lists,
     /// Everything
     All,
 }
@@ -51,6 +53,7 @@ impl From<BenchArgs> for Options {
             scenario: match args.scenario {
                 Scenario::Throughput => bench::Scenario::Throughput,
                 Scenario::Latency => bench::Scenario::Latency,
+                Scenario::Lists => bench::Scenario::Lists,
                 Scenario::All => bench::Scenario::All,
             },
             fsync: match args.durability {

@@ -1,6 +1,6 @@
 //! The command line: what each command takes, and which function does it.
 //!
-//! Data go to stdout, everything else to stderr; exit codes are those of contract §2.
+//! Data go to stdout, everything else to stderr; exit codes are those of sysexits.h.
 
 mod bench;
 mod check;
@@ -99,7 +99,7 @@ impl PageArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run everything in one process: API, dashboard, dispatcher, sender, sources
+    /// Run everything in one process: API, dispatcher, sender, sources
     #[command(
         after_help = "With redis.url = \"embedded\", the default, it also runs a private redis-server.\n\nExample:
   posthaste serve --config config.toml"
@@ -114,7 +114,7 @@ enum Command {
     /// Run a reader of the sources: it takes in what others XADD
     #[command(after_help = "Example:\n  posthaste sources --redis redis://127.0.0.1:6379 --wait")]
     Sources(role::RoleArgs),
-    /// Run the HTTP API and the dashboard
+    /// Run the HTTP API
     #[command(
         after_help = "Example:\n  POSTHASTE_API__ADMIN_KEY=… posthaste api --redis redis://127.0.0.1:6379 --wait"
     )]

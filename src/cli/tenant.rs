@@ -37,7 +37,7 @@ pub struct CreateArgs {
     /// Megabytes of undelivered events that it may have; above, it cannot publish [default: no limit]
     #[arg(long, value_name = "N")]
     max_stored_mb: Option<u64>,
-    /// Requests a minute of each of its API keys [default: no limit]
+    /// Requests a minute of each of its API keys [default: api.rate_limit_per_minute]
     #[arg(long, value_name = "N")]
     rate_limit_per_minute: Option<u32>,
 }

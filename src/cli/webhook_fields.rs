@@ -1,4 +1,4 @@
-//! The flags for a webhook's fields (contract §3.1), and what they ask the engine for.
+//! The flags for a webhook's fields, and what they ask the engine for.
 
 use std::{collections::BTreeMap, str::FromStr};
 

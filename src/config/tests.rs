@@ -15,7 +15,7 @@ fn schedule(delays_ms: &[u64]) -> Retry {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_contract() {
+fn the_defaults_are_those_that_are_documented() {
     let config = load("", &[]).unwrap();
     assert_eq!(config.redis.url, RedisUrl::Embedded);
     assert_eq!(config.redis.shards, 16);

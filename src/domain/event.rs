@@ -81,7 +81,7 @@ impl NewEvent {
     /// Checks every field but the JSON of `data` (see [`check_json`]).
     ///
     /// # Errors
-    /// The first field that contract §1 does not allow.
+    /// The first field that is not allowed.
     pub fn validate(&self, max_payload_bytes: usize) -> Result<(), Invalid> {
         check_tenant(&self.tenant)?;
         check_type("type", &self.event_type)?;
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_taken_or_refused_as_the_contract_says() {
+    fn types_are_taken_or_refused_by_their_grammar() {
         let check = |text: &str, good: bool| assert_eq!(check_type("type", text).is_ok(), good, "{text:?}");
         for good in ["a", "message.created", "group-participants.update", "A_b.0-1", &"x".repeat(128)] {
             check(good, true);
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn tenants_are_taken_or_refused_as_the_contract_says() {
+    fn tenants_are_taken_or_refused_by_their_grammar() {
         let check = |text: &str, good: bool| assert_eq!(check_tenant(text).is_ok(), good, "{text:?}");
         for good in ["default", "acme", "0", "a.b_c-d", &"x".repeat(64)] {
             check(good, true);

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_have_the_lengths_the_contract_allows() {
+    fn ids_are_as_long_as_documented() {
         let at = StreamId { ms: 1_790_000_000_000, seq: 7 };
         let subscription = SubscriptionId { ms: at.ms, shard: 3, random: 9 };
         assert_eq!(EventId { at, shard: 3, nonce: 1 }.to_string().len(), 30);

@@ -74,7 +74,7 @@ impl Retry {
         Some((delay_ms * (1.0 + range * jitter.clamp(-1.0, 1.0))).round() as u64)
     }
 
-    /// Checks that the policy is one that contract §3.1 allows; fields are named as there.
+    /// Checks that the policy is one that is allowed; fields are named as in docs/api.md.
     ///
     /// # Errors
     /// The first number out of its range.
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn presets_wait_as_the_contract_says() {
+    fn presets_wait_as_documented() {
         let check = |name: &str, jitter: f64, expected: &[u64]| {
             let retry = Retry::preset(name).unwrap();
             assert_eq!(retry.validate(), Ok(()), "{name}");

@@ -1,4 +1,4 @@
-//! The rules about a webhook's fields, one function each; the names are those of contract §3.1.
+//! The rules about a webhook's fields, one function each; the names are those of docs/api.md.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 

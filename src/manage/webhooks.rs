@@ -20,7 +20,7 @@ use crate::{
     streams::Versioned,
 };
 
-/// A webhook that somebody asks for; the fields are those of contract §3.1.
+/// A webhook that somebody asks for; the fields are those of docs/api.md.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewWebhook {
     pub url: String,

@@ -1,4 +1,4 @@
-//! One attempt: what is posted (the body, the headers and the signatures of contract §4), and the record of what came
+//! One attempt: what is posted (the body, the headers and the signatures of Standard Webhooks), and the record of what came
 //! back.
 
 use std::{collections::BTreeMap, time::Duration};

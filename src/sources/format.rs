@@ -1,4 +1,4 @@
-//! What an entry of the front door says, written by any client (contract §5).
+//! What an entry of the front door says, written by any client (streams/README.md).
 
 use std::collections::HashMap;
 

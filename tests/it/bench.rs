@@ -26,8 +26,13 @@ async fn every_case_is_measured_and_nothing_is_left_behind() {
         figure.unwrap_or_else(|| panic!("{name} of {index}: {report}"))
     };
     let cases: Vec<_> = results.iter().map(|result| result["case"].as_str().unwrap()).collect();
-    let expected =
-        ["throughput, 1 endpoint", "throughput, 20 endpoints", "latency, 100 events/s", "latency, 1000 events/s"];
+    let expected = [
+        "throughput, 1 endpoint",
+        "throughput, 20 endpoints",
+        "latency, 100 events/s",
+        "latency, 1000 events/s",
+        "lists, pages of attempts",
+    ];
     assert_eq!(cases, expected);
     for index in 0..2 {
         assert!(figure(index, "deliveries_per_second") > 0.0);
@@ -37,5 +42,7 @@ async fn every_case_is_measured_and_nothing_is_left_behind() {
         assert!(figure(index, "p50_ms") <= figure(index, "p999_ms"));
         assert!(figure(index, "bare_p50_ms") > 0.0);
     }
+    assert!(figure(4, "failed_p50_ms") > 0.0);
+    assert!(figure(4, "all_p50_ms") <= figure(4, "all_most_ms"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -1,4 +1,4 @@
-//! Events and deliveries are looked at one by one and in lists, and sent once more, as the contract says.
+//! Events and deliveries are looked at one by one and in lists, and sent once more.
 
 use posthaste::{
     config::Config,

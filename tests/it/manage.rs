@@ -1,4 +1,4 @@
-//! Webhooks, tenants and dead letters are looked after as the contract says.
+//! Webhooks, tenants and dead letters are looked after.
 
 use std::{sync::Arc, time::Duration};
 

@@ -42,7 +42,7 @@ fn webhook(secret: &str) -> Versioned {
 }
 
 #[test]
-fn a_webhook_has_every_field_of_the_contract_and_no_secret() {
+fn a_webhook_has_every_documented_field_and_no_secret() {
     let json = to_value(Webhook::of(&webhook("whsec_x"), false)).unwrap();
     let expected = json!({
         "id": WEBHOOK.to_string(), "tenant": "acme", "name": null, "url": "https://example.com/",

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Options, Scenario, latency,
+    Options, Scenario, latency, lists,
     report::{Column, Figures},
     stage::Stage,
     throughput,
@@ -16,6 +16,8 @@ pub enum Case {
     Throughput { endpoints: usize },
     /// So many events a second, to one endpoint.
     Latency { per_second: u32 },
+    /// A log of attempts, page by page.
+    Lists,
 }
 
 impl Case {
@@ -26,7 +28,8 @@ impl Case {
         match scenario {
             Scenario::Throughput => throughput.into(),
             Scenario::Latency => latency.into(),
-            Scenario::All => [throughput, latency].concat(),
+            Scenario::Lists => vec![Self::Lists],
+            Scenario::All => [&throughput[..], &latency, &[Self::Lists]].concat(),
         }
     }
 
@@ -34,7 +37,7 @@ impl Case {
     pub fn endpoints(self) -> usize {
         match self {
             Self::Throughput { endpoints } => endpoints,
-            Self::Latency { .. } => 1,
+            Self::Latency { .. } | Self::Lists => 1,
         }
     }
 
@@ -42,6 +45,7 @@ impl Case {
         match self {
             Self::Throughput { .. } => "throughput",
             Self::Latency { .. } => "latency",
+            Self::Lists => "lists",
         }
     }
 
@@ -53,6 +57,7 @@ impl Case {
         match self {
             Self::Throughput { .. } => throughput::run(stage, options.events).await,
             Self::Latency { per_second } => latency::run(stage, per_second, options.seconds).await,
+            Self::Lists => lists::run(stage, options.events).await,
         }
     }
 
@@ -61,6 +66,7 @@ impl Case {
         match self {
             Self::Throughput { .. } => &throughput::COLUMNS,
             Self::Latency { .. } => &latency::COLUMNS,
+            Self::Lists => &lists::COLUMNS,
         }
     }
 }
@@ -71,6 +77,7 @@ impl fmt::Display for Case {
             Self::Throughput { endpoints: 1 } => write!(f, "throughput, 1 endpoint"),
             Self::Throughput { endpoints } => write!(f, "throughput, {endpoints} endpoints"),
             Self::Latency { per_second } => write!(f, "latency, {per_second} events/s"),
+            Self::Lists => write!(f, "lists, pages of attempts"),
         }
     }
 }

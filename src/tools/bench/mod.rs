@@ -8,6 +8,7 @@ mod case;
 mod direct;
 mod event;
 mod latency;
+mod lists;
 mod process;
 mod receiver;
 mod receiver_process;
@@ -40,6 +41,8 @@ pub enum Scenario {
     Throughput,
     /// From the moment an event is due to be published to its arrival, at given rates.
     Latency,
+    /// Pages of the attempts of one webhook.
+    Lists,
     All,
 }
 
@@ -69,7 +72,7 @@ pub struct Options {
     pub fsync: Fsync,
     /// How long a run of `latency` takes.
     pub seconds: u32,
-    /// How many events a run of `throughput` publishes.
+    /// How many events a run of `throughput` or `lists` publishes.
     pub events: u64,
     /// How often each case is run.
     pub runs: u32,

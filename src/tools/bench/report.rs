@@ -167,7 +167,7 @@ mod tests {
         }
         let tables = report.tables();
         let shape: Vec<_> = tables.iter().map(|table| (table[0][0].as_str(), table.len())).collect();
-        assert_eq!(shape, [("THROUGHPUT", 3), ("LATENCY", 3)]);
+        assert_eq!(shape, [("THROUGHPUT", 3), ("LATENCY", 3), ("LISTS", 2)]);
         for row in tables.iter().flatten() {
             assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");
         }

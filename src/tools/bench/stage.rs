@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use redis::aio::MultiplexedConnection;
 use tokio::{
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     sync::Mutex,
     task::JoinSet,
@@ -24,11 +25,15 @@ use super::{
 };
 use crate::{
     connect,
+    domain::id::SubscriptionId,
     manage::{Manager, NewWebhook},
     publish::{Publisher, TypeChecker},
     shutdown::Shutdown,
     tools::private_redis::PrivateRedis,
 };
+
+/// What the API of a run asks for, as in [`SETTINGS`].
+pub const ADMIN_KEY: &str = "bench";
 
 /// A backlog may grow as large as a run; all else is as users have it.
 const SETTINGS: &str = r#"
@@ -37,6 +42,7 @@ shutdown_grace_seconds = 1
 durability = "relaxed"
 [api]
 listen = "127.0.0.1:0"
+admin_key = "bench"
 [delivery]
 max_in_flight = 256
 max_backlog = 10_000_000
@@ -57,6 +63,10 @@ pub struct Stage {
     pub redis_version: String,
     pub receiver: Receiver,
     pub source: Source,
+    /// The URL of the API.
+    pub api: String,
+    /// The webhook of the first endpoint.
+    pub webhook: SubscriptionId,
     _lanes: JoinSet<()>,
     engine: Mutex<Child>,
     engine_pid: u32,
@@ -84,11 +94,12 @@ impl Stage {
         set_fsync(&mut connection, fsync).await?;
         let (redis_pid, redis_version) = server(&mut connection).await?;
         let receiver = Receiver::start(own_program()?).await?;
-        let engine = start_engine(&redis)?;
+        let (engine, api) = start_engine(&redis).await?;
         let config = redis.config()?;
         let streams = connect::open(&config).await?;
         let manager = Manager::new(streams.clone(), &config, config.address_rules(false));
-        for endpoint in 0..endpoints {
+        let webhook = create_webhook(&manager, &receiver, 0, endpoints).await?;
+        for endpoint in 1..endpoints {
             create_webhook(&manager, &receiver, endpoint, endpoints).await?;
         }
         let mut lanes = JoinSet::new();
@@ -97,6 +108,8 @@ impl Stage {
             redis_version,
             receiver,
             source: Source { publisher, endpoints },
+            api,
+            webhook,
             _lanes: lanes,
             engine_pid: engine.id().context("the engine ended at once")?,
             engine: Mutex::new(engine),
@@ -125,7 +138,7 @@ impl Stage {
         let mut engine = self.engine.lock().await;
         tokio::select! {
             arrivals = self.receiver.arrivals(count, PATIENCE) => arrivals,
-            status = engine.wait() => bail!("the engine ended, {}; its log ends: {}", status?, self.log_tail()),
+            status = engine.wait() => bail!("the engine ended, {}; its log ends: {}", status?, log_tail(&self.redis)),
         }
     }
 
@@ -154,13 +167,14 @@ impl Stage {
         self.engine.into_inner().kill().await.context("the engine cannot be ended")?;
         self.redis.stop().await
     }
+}
 
-    fn log_tail(&self) -> String {
-        let log = fs::read_to_string(self.redis.folder().join(ENGINE_LOG)).unwrap_or_default();
-        let mut last: Vec<&str> = log.lines().rev().take(LOG_LINES_SHOWN).collect();
-        last.reverse();
-        last.join(" | ")
-    }
+/// The end of what the engine logged.
+fn log_tail(redis: &PrivateRedis) -> String {
+    let log = fs::read_to_string(redis.folder().join(ENGINE_LOG)).unwrap_or_default();
+    let mut last: Vec<&str> = log.lines().rev().take(LOG_LINES_SHOWN).collect();
+    last.reverse();
+    last.join(" | ")
 }
 
 fn endpoint_url(receiver: &Receiver, endpoint: usize) -> String {
@@ -172,15 +186,14 @@ async fn create_webhook(
     receiver: &Receiver,
     endpoint: usize,
     endpoints: usize,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<SubscriptionId> {
     let new = NewWebhook {
         url: endpoint_url(receiver, endpoint),
         events: vec![EVENT_TYPE.to_owned()],
         max_concurrency: Some(CONCURRENCY.div_ceil(endpoints) as u32),
         ..NewWebhook::default()
     };
-    manager.create_webhook(&tenant(endpoint), new).await?;
-    Ok(())
+    Ok(manager.create_webhook(&tenant(endpoint), new).await?.subscription.id)
 }
 
 /// This program, without the settings of the environment it was started in.
@@ -195,12 +208,23 @@ fn own_program() -> anyhow::Result<StdCommand> {
     Ok(command)
 }
 
-fn start_engine(redis: &PrivateRedis) -> anyhow::Result<Child> {
+/// Starts the engine; also gives the URL of its API.
+async fn start_engine(redis: &PrivateRedis) -> anyhow::Result<(Child, String)> {
     let log = File::create(redis.folder().join(ENGINE_LOG)).context("the engine's log cannot be made")?;
     let mut command = Command::from(own_program()?);
     command.arg("serve").arg("--config").arg(redis.config_file()).arg("--redis").arg(redis.url());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true);
-    command.spawn().context("the engine cannot be started")
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
+    let mut engine = command.spawn().context("the engine cannot be started")?;
+    let mut said = BufReader::new(engine.stdout.take().context("the engine has no output")?).lines();
+    while let Some(line) = said.next_line().await? {
+        if let Some(api) = line.trim().strip_prefix("API ") {
+            let api = api.trim().to_owned();
+            // What else it says is let go of, so that it never waits for a reader.
+            tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
+            return Ok((engine, api));
+        }
+    }
+    bail!("the engine ended at once; its log ends: {}", log_tail(redis))
 }
 
 async fn set_fsync(connection: &mut MultiplexedConnection, fsync: Fsync) -> anyhow::Result<()> {

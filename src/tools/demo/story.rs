@@ -33,7 +33,7 @@ const TENANT: &str = "acme";
 const HEALTHY: &str = "crm";
 const FAILING: &str = "billing";
 const RETRIES_AFTER_MS: [u64; 3] = [500, 1_000, 2_000];
-/// The front door for any producer (contract §5).
+/// The front door for any producer.
 const FRONT_DOOR: &str = "posthaste:in";
 const PLAIN_DATA: &str = r#"{"text":"from a plain Redis client"}"#;
 

@@ -1,4 +1,4 @@
-//! The HTTP API does what the contract says, and refuses the rest in words that help.
+//! The HTTP API does what docs/api.md says, and refuses the rest in words that help.
 
 mod idempotency;
 mod ingest;

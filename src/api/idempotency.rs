@@ -14,7 +14,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use data_encoding::HEXLOWER;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use sha2::{Digest, Sha256};
 
@@ -25,7 +24,7 @@ use super::{
     events,
     extract::{BODY_BYTES, read_body},
 };
-use crate::{clock::now_ms, manage::Seed, secrets::Sealer, streams};
+use crate::{clock::now_ms, domain::digest::digest, manage::Seed, secrets::Sealer, streams};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -208,16 +207,6 @@ impl Owner {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
         Some(response)
     }
-}
-
-/// The first 16 bytes of a SHA-256 over the parts, each ended by a zero byte, in hex.
-fn digest(parts: &[&[u8]]) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part);
-        hash.update([0]);
-    }
-    HEXLOWER.encode(&hash.finalize()[..16])
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod attempt;
 pub mod catalog;
 pub mod curl;
 pub mod delivery;
+pub mod digest;
 pub mod event;
 pub mod filter;
 pub mod id;

@@ -12,6 +12,7 @@ use super::{
     pack, scripts,
 };
 use crate::domain::{
+    digest::digest,
     event::NewEvent,
     id::{BadId, EventId, StreamId},
 };
@@ -125,17 +126,6 @@ fn key_hashes(event: &NewEvent) -> String {
     let key = event.idempotency_key.as_ref().map(|key| digest(&[key.as_bytes()]));
     let signatures = event.signatures.iter().map(|signature| digest(&[SIGNED.as_bytes(), signature.as_bytes()]));
     key.into_iter().chain(signatures).collect::<Vec<_>>().join(" ")
-}
-
-/// The first 16 bytes of a SHA-256 over the parts, each ended by a zero byte, in hex.
-fn digest(parts: &[&[u8]]) -> String {
-    use sha2::Digest;
-    let mut hash = sha2::Sha256::new();
-    for part in parts {
-        hash.update(part);
-        hash.update([0]);
-    }
-    data_encoding::HEXLOWER.encode(&hash.finalize()[..16])
 }
 
 impl Streams {

@@ -19,7 +19,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use url::Url;
 
-use crate::domain::{address::AddressRules, retry::Retry};
+use crate::domain::{address::AddressRules, retry::Retry, subscription::LONGEST_TIMEOUT_SECONDS};
 use layers::{Layers, Origin};
 pub use values::{Proxy, RedisUrl, Secret};
 
@@ -113,7 +113,7 @@ pub struct Ingest {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
-    #[serde(deserialize_with = "values::between::<1, 300, _, _>")]
+    #[serde(deserialize_with = "values::between::<1, { LONGEST_TIMEOUT_SECONDS as i64 }, _, _>")]
     pub timeout_seconds: u32,
     #[serde(deserialize_with = "values::between::<1, 1_000, _, _>")]
     pub max_concurrency: u32,

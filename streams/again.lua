@@ -1,4 +1,5 @@
 -- Sending what was sent before: below common.lua in each script that does.
+local TRACKED_TARGETS, COPIES_AT_MOST = 1000, 1000
 
 -- Puts an event of the log to a subscription once more, as the first copy that it has not had; returns which; or nil and
 -- "lost" where the event is gone, "many" where it had all copies that it may have. Above TRACKED_TARGETS the first is not noted.

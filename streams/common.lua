@@ -6,9 +6,7 @@ local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 local HOLD_MAX, RETRY_AFTER_MAX = 300000, 3600000
-local TRACKED_TARGETS = 1000
 local ATTEMPTS_KEPT = 20
-local COPIES_AT_MOST = 1000
 local STATISTICS_HOURS = 192
 
 local function key(name, id) return P .. ':' .. name .. ':' .. id end

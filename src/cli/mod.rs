@@ -1,6 +1,6 @@
 //! The command line: what each command takes, and which function does it.
 //!
-//! Data go to stdout, everything else to stderr; exit codes are those of sysexits.h.
+//! Data go to stdout, everything else to stderr; how a command ends is [`Exit`].
 
 mod bench;
 mod check;

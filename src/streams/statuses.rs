@@ -11,7 +11,7 @@ use crate::domain::{
     outcome::MAX_RETRY_AFTER_MS,
 };
 
-/// Targets up to which the status of an event names each one; as in `streams/common.lua`.
+/// Targets up to which the status of an event names each one; as in `streams/again.lua`.
 pub const TRACKED_TARGETS: u64 = 1_000;
 /// What a breaker holds back, it holds no longer: 5 min.
 const HOLD_AT_MOST_MS: u64 = 300_000;

@@ -186,19 +186,6 @@ impl Streams {
         ids.iter().map(|id| id.parse().map_err(|_| unreadable("a subscription's id"))).collect()
     }
 
-    /// All subscriptions of a tenant.
-    pub async fn all_subscriptions(&self, tenant: &str) -> Result<Vec<Versioned>> {
-        let (mut all, mut after) = (Vec::new(), None);
-        loop {
-            let ids = self.subscription_ids(tenant, after, PAGE).await?;
-            all.extend(self.subscriptions(&ids).await?.into_iter().flatten());
-            if ids.len() < PAGE {
-                return Ok(all);
-            }
-            after = ids.last().copied();
-        }
-    }
-
     /// Whose subscriptions are and which events they want, in the order asked; `None` where there is none.
     pub async fn filters(&self, ids: &[SubscriptionId]) -> Result<Vec<Option<(String, Vec<Pattern>)>>> {
         let mut found = Vec::with_capacity(ids.len());

@@ -113,14 +113,6 @@ impl Streams {
         self.0.connections.call(&scripts::LIMIT_TENANT, command.arg(id).arg(bytes)).await
     }
 
-    /// Bytes of a tenant's events that are still owed to one of its webhooks.
-    pub async fn stored_bytes(&self, id: &str) -> Result<u64> {
-        let mut command = redis::cmd("HGET");
-        let bytes: Option<u64> =
-            self.0.connections.run(command.arg(self.keys().of(self.shard_of(id), "owed")).arg(id)).await?;
-        Ok(bytes.unwrap_or(0))
-    }
-
     /// Every tenant, in the order of their ids.
     pub async fn tenants(&self) -> Result<Vec<Tenant>> {
         let records: HashMap<String, String> =

@@ -483,7 +483,9 @@ async fn a_replay_is_watched_to_its_end() {
     let dry = program.run(&[&replay[..], &["--dry-run", "--json"]].concat()).await.json();
     assert_eq!(dry, json!({"count": 2, "dry_run": true}));
     assert_eq!(program.run(&replay).await.done(), format!("2 events put to {id} once more"));
-    assert_eq!(engine.state(webhook).await.state.fresh, 2);
+    let done = program.run(&[&replay[..], &["--json"]].concat()).await.json();
+    assert_eq!((&done["state"], &done["queued"], &done["webhook_id"]), (&json!("done"), &json!(2), &json!(id)));
+    assert_eq!(engine.state(webhook).await.state.fresh, 4);
 }
 
 #[tokio::test]

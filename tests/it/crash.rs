@@ -68,8 +68,9 @@ fn sent(receiver: &Receiver) -> HashMap<(String, String), usize> {
     sent
 }
 
-/// Waits until each accepted event was sent to each webhook; says how many requests were more than that.
-async fn wait_until_all_arrived(receiver: &Receiver, accepted: &[EventId]) -> usize {
+/// Waits until each accepted event was sent to each webhook and nothing is left to do; says how many requests were more than
+/// that.
+async fn wait_until_all_arrived(engine: &Engine, receiver: &Receiver, accepted: &[EventId]) -> usize {
     let owed: HashSet<(String, String)> =
         accepted.iter().flat_map(|id| (0..WEBHOOKS).map(move |index| (format!("/{index}"), id.to_string()))).collect();
     wait_until("every accepted event has arrived everywhere", async || {
@@ -77,6 +78,9 @@ async fn wait_until_all_arrived(receiver: &Receiver, accepted: &[EventId]) -> us
         owed.iter().all(|pair| sent.contains_key(pair))
     })
     .await;
+    for webhook in engine.webhooks().await {
+        engine.wait_until_drained(webhook).await;
+    }
     sent(receiver).values().map(|count| count - 1).sum()
 }
 
@@ -113,10 +117,7 @@ async fn a_killed_sender_loses_nothing_and_repeats_at_most_what_was_in_flight() 
     engine.run(Role::Sender);
     let accepted = load.accepted().await;
     assert_eq!(accepted.len(), EVENTS);
-    let repeated = wait_until_all_arrived(&receiver, &accepted).await;
-    for webhook in engine.webhooks().await {
-        engine.wait_until_drained(webhook).await;
-    }
+    let repeated = wait_until_all_arrived(&engine, &receiver, &accepted).await;
     assert!((1..=IN_FLIGHT).contains(&repeated), "{repeated} repeated");
     engine.stop_all().await;
 }
@@ -131,7 +132,7 @@ async fn a_killed_dispatcher_loses_and_repeats_nothing() {
     engine.kill(Role::Dispatcher).await;
     engine.run(Role::Dispatcher);
     let accepted = load.accepted().await;
-    let repeated = wait_until_all_arrived(&receiver, &accepted).await;
+    let repeated = wait_until_all_arrived(&engine, &receiver, &accepted).await;
     assert_eq!(repeated, 0);
     engine.stop_all().await;
 }
@@ -148,7 +149,7 @@ async fn a_killed_redis_loses_nothing_that_was_accepted() {
         redis.restart().await;
     }
     let accepted = load.accepted().await;
-    let repeated = wait_until_all_arrived(&receiver, &accepted).await;
+    let repeated = wait_until_all_arrived(&engine, &receiver, &accepted).await;
     // What was in flight at a kill, and results that were on their way.
     assert!(repeated <= 3 * 2 * IN_FLIGHT, "{repeated} repeated");
     engine.stop_all().await;

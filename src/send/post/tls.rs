@@ -32,12 +32,13 @@ fn roots(ca_file: Option<&Path>) -> anyhow::Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {
-        let unusable = || format!("targets.ca_file: {} is not a PEM file of certificates", path.display());
+        let unusable = || format!("{} is not a PEM file of certificates", path.display());
         let before = roots.len();
-        for certificate in CertificateDer::pem_file_iter(path).with_context(unusable)? {
+        let file = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+        for certificate in CertificateDer::pem_slice_iter(&file) {
             roots.add(certificate.with_context(unusable)?).with_context(unusable)?;
         }
-        anyhow::ensure!(roots.len() > before, "targets.ca_file: {} has no certificate in it", path.display());
+        anyhow::ensure!(roots.len() > before, "{} has no certificate in it", path.display());
     }
     if roots.is_empty() {
         tracing::warn!("no certificate authorities on this system: every https delivery will fail");

@@ -16,7 +16,7 @@ use super::{
     event::EVENT_TYPE,
     report::{Column, Figures},
     source::tenant,
-    stage::{ADMIN_KEY, Stage},
+    stage::{ADMIN_KEY, Stage, WARM_UP},
 };
 
 pub const COLUMNS: [Column; 10] = [
@@ -43,9 +43,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// Not every event arrived, or the API refuses.
 pub async fn run(stage: &Stage, count: u64) -> anyhow::Result<Figures> {
-    stage.publish_and_wait(count).await?;
     let lists = Lists { client: Client::builder(TokioExecutor::new()).build_http(), stage };
-    lists.wait_for(count).await?;
+    stage.publish_and_wait(count).await?;
+    lists.wait_for(WARM_UP + count).await?;
     let mut figures = Figures::new();
     let filters = [
         ("all_p50_ms", "all_most_ms", String::new()),

@@ -51,7 +51,7 @@ allow_cidrs = ["127.0.0.0/8"]
 "#;
 
 /// Events before the run, to each endpoint at least one, so that connections and caches are there.
-const WARM_UP: u64 = 500;
+pub const WARM_UP: u64 = 500;
 /// How long the events of a run may take to arrive after the last was published.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Lines from the end of the engine's log that an error quotes.

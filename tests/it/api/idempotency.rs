@@ -165,3 +165,19 @@ async fn a_batch_that_was_broken_off_is_not_published_twice() {
     assert_eq!(post(&service, "/api/v1/events/batch", "k", &batch).await.expect(202), again);
     service.stop().await;
 }
+
+#[tokio::test]
+async fn an_answer_takes_the_place_of_its_own_note_or_of_nothing_but_never_of_another() {
+    let service = Service::alone().await;
+    let streams = &service.engine.streams;
+    let swap = async |kept: &str, note: Option<&str>| {
+        streams.swap_answer("acme", "name", kept, note, Duration::from_secs(60)).await.unwrap()
+    };
+    // Redis has lost the note, as after a failover.
+    assert!(swap("mine", Some("answered")).await);
+    assert!(swap("mine", Some("answered")).await, "the call was repeated");
+    assert!(!swap("mine", Some("other")).await);
+    assert!(!swap("mine", None).await);
+    assert!(swap("answered", None).await);
+    service.stop().await;
+}

@@ -11,17 +11,20 @@ mod errors;
 mod json_input;
 mod key;
 mod lines;
+mod listen;
 mod logs;
 mod output;
 mod publish;
 mod publish_many;
 mod replay;
 mod role;
+mod signatures;
 mod stats;
 mod status;
 mod tenant;
 mod types;
 mod values;
+mod verify;
 mod webhook;
 mod webhook_fields;
 mod webhook_test;
@@ -140,6 +143,10 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Show what waits, what is dead, and who works
     Status(status::StatusArgs),
+    /// Receive deliveries on this machine: show what arrives, and whether its signatures hold
+    Listen(listen::ListenArgs),
+    /// Say whether the signatures of a request hold, and why not
+    Verify(verify::VerifyArgs),
     /// Check the configuration and Redis, and say what is lacking
     #[command(after_help = "Exits with 0 when all that is needed is there, 1 when not, 64 when the configuration is \
                             refused and 69 when Redis cannot be reached.\n\nExample:
@@ -171,6 +178,8 @@ impl Command {
             | Self::Deadletter(_)
             | Self::Replay(_)
             | Self::Status(_)
+            | Self::Listen(_)
+            | Self::Verify(_)
             | Self::Check
             | Self::Demo
             | Self::Bench(_)
@@ -194,6 +203,8 @@ impl Command {
             Self::Deadletter(command) => dead_letter::run(&context, command).await,
             Self::Replay(args) => replay::run(&context, args).await,
             Self::Status(args) => status::run(&context, args).await,
+            Self::Listen(args) => listen::run(&context, args).await,
+            Self::Verify(args) => verify::run(&context, args),
             Self::Check => check::run(&context).await,
             Self::Demo => demo::run().await,
             Self::Bench(args) => bench::run(&context, args).await,

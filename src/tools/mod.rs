@@ -3,3 +3,4 @@
 pub mod bench;
 pub mod demo;
 mod private_redis;
+pub mod receiver;

@@ -1,6 +1,6 @@
 //! The program as its users call it: what it prints where, and with which code it ends.
 
-use std::{fs, path::Path, process::Stdio};
+use std::fs;
 
 use posthaste::{
     domain::{
@@ -11,122 +11,19 @@ use posthaste::{
     streams::{Ending, LogEntry, Settled},
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    process::{Child, Command},
     time::timeout,
 };
 
 use crate::support::{
     engine::{Engine, PATIENCE, wait_until},
+    program::{Program, ended, interrupt},
     receiver::{Receiver, Reply},
     redis::TestRedis,
 };
 
-/// How many shards [`Engine`] sets a Redis up with.
-const SHARDS: (&str, &str) = ("POSTHASTE_REDIS__SHARDS", "4");
 const URL: &str = "https://example.com/hook";
-
-/// What a command did.
-#[derive(Debug)]
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    /// What it printed, if all went well.
-    fn done(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.stdout.trim_end().to_owned()
-    }
-
-    fn json(self) -> Value {
-        let text = self.done();
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
-    }
-
-    /// One sentence on stderr that has `part`, and nothing on stdout.
-    fn refused(self, code: i32, part: &str) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        assert!(self.stderr.starts_with("error: ") && self.stderr.contains(part), "{self:?}");
-        assert!(self.stdout.is_empty() && self.stderr.trim_end().lines().count() == 1, "{self:?}");
-    }
-}
-
-/// Calls the program in a folder of its own, without this process' settings.
-struct Program {
-    folder: TempDir,
-    environment: Vec<(&'static str, String)>,
-}
-
-impl Program {
-    /// One that uses the embedded Redis of its folder.
-    fn new() -> Self {
-        // A socket's path has at most 107 bytes.
-        Self { folder: tempfile::Builder::new().prefix("ph").tempdir().unwrap(), environment: Vec::new() }
-    }
-
-    fn on(redis: &TestRedis) -> Self {
-        let environment = vec![("POSTHASTE_REDIS__URL", redis.url()), (SHARDS.0, SHARDS.1.to_owned())];
-        Self { environment, ..Self::new() }
-    }
-
-    fn with(mut self, name: &'static str, value: &str) -> Self {
-        self.environment.push((name, value.to_owned()));
-        self
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_posthaste"));
-        let own = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("POSTHASTE_"));
-        for (name, _) in own {
-            command.env_remove(name);
-        }
-        command.envs(self.environment.iter().map(|(name, value)| (name, value))).args(arguments);
-        command.current_dir(self.path()).kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    async fn run(&self, arguments: &[&str]) -> Ended {
-        self.run_with_input(arguments, "").await
-    }
-
-    async fn run_with_input(&self, arguments: &[&str], input: &str) -> Ended {
-        let mut child = self.command(arguments).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        // It may end without having read everything.
-        let _ = stdin.write_all(input.as_bytes()).await;
-        drop(stdin);
-        ended(child).await
-    }
-
-    async fn create_webhook(&self, arguments: &[&str]) -> String {
-        let all = [&["webhook", "create", "--json", "--url", URL, "--events", "*"], arguments].concat();
-        self.run(&all).await.json()["id"].as_str().unwrap().to_owned()
-    }
-}
-
-async fn ended(child: Child) -> Ended {
-    let output = timeout(PATIENCE, child.wait_with_output()).await.expect("an end in time").unwrap();
-    Ended {
-        code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
-}
-
-fn interrupt(child: &Child) {
-    let id = child.id().expect("a running child").to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &id]).status().unwrap().success());
-}
 
 /// The types of the events of a tenant's log, and their data.
 async fn log_of(engine: &Engine, tenant: &str) -> Vec<(String, String)> {
@@ -137,6 +34,11 @@ async fn log_of(engine: &Engine, tenant: &str) -> Vec<(String, String)> {
         LogEntry::Unreadable(_) => panic!("an unreadable event"),
     };
     page.into_iter().map(event).collect()
+}
+
+async fn create_webhook(program: &Program, arguments: &[&str]) -> String {
+    let all = [&["webhook", "create", "--json", "--url", URL, "--events", "*"], arguments].concat();
+    program.run(&all).await.json()["id"].as_str().unwrap().to_owned()
 }
 
 /// Gives up all that waits for a tenant's webhooks.
@@ -210,7 +112,7 @@ async fn keys_are_made_listed_and_revoked() {
 async fn a_secret_is_rotated_and_the_new_one_shown_once() {
     let redis = TestRedis::start().await;
     let program = Program::on(&redis);
-    let id = program.create_webhook(&[]).await;
+    let id = create_webhook(&program, &[]).await;
     let rotated = program.run(&["webhook", "rotate-secret", &id, "--overlap-seconds", "60", "--json"]).await.json();
     assert!(rotated["secret"].as_str().unwrap().starts_with("whsec_"));
     assert!(program.run(&["webhook", "show", &id, "--json"]).await.json().get("secret").is_none());
@@ -366,7 +268,7 @@ async fn a_list_goes_on_where_its_page_ended() {
     let program = Program::on(&redis);
     let mut created = Vec::new();
     for _ in 0..3 {
-        created.push(program.create_webhook(&[]).await);
+        created.push(create_webhook(&program, &[]).await);
     }
     let page = async |more: &[&str]| {
         let page = program.run(&[&["webhook", "list", "--json", "--limit", "2"], more].concat()).await.json();
@@ -399,7 +301,7 @@ async fn a_tenant_with_webhooks_is_not_deleted() {
     assert_eq!((&created["id"], &created["name"]), (&json!("acme"), &json!("Acme Ltd")));
     program.run(&["tenant", "create", "acme"]).await.refused(1, "already");
     assert_eq!(program.run(&["tenant", "list", "--json"]).await.json()["data"], json!([created]));
-    let id = program.create_webhook(&["--tenant", "acme"]).await;
+    let id = create_webhook(&program, &["--tenant", "acme"]).await;
     program.run(&["tenant", "delete", "acme"]).await.refused(1, "still has webhooks");
     program.run(&["webhook", "delete", &id, "--tenant", "acme"]).await.done();
     program.run(&["tenant", "delete", "acme"]).await.done();
@@ -493,7 +395,7 @@ async fn a_replay_that_nobody_carries_out_says_so_and_goes_on_unwatched() {
     let redis = TestRedis::start().await;
     let program = Program::on(&redis);
     let mut engine = Engine::idle(&redis, &[]).await;
-    let webhook: SubscriptionId = program.create_webhook(&["--tenant", "acme"]).await.parse().unwrap();
+    let webhook: SubscriptionId = create_webhook(&program, &["--tenant", "acme"]).await.parse().unwrap();
     engine.publish("acme", "order.paid", "1").await;
     let arguments = ["replay", "--tenant", "acme", "--webhook", &webhook.to_string(), "--from", "1h"];
     let mut child = program.command(&arguments).spawn().unwrap();

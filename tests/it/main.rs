@@ -19,6 +19,7 @@ mod manage;
 mod own_events;
 mod post;
 mod queue;
+mod receive;
 mod replay;
 mod serve;
 mod support;

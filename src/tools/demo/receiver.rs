@@ -1,26 +1,19 @@
-//! The demo's receiver: an endpoint for each webhook, which checks the signatures of all that comes.
+//! The demo's endpoints: one for each webhook, which fails while it is told to, and notes what came.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
-use anyhow::Context;
-use axum::{
-    Router,
-    body::Bytes,
-    extract::{Path, State},
-    http::{HeaderMap, StatusCode},
-    routing::post,
+use axum::http::StatusCode;
+use tokio::sync::watch;
+
+use crate::{
+    domain::signature::SchemeResult,
+    tools::receiver::{self, Answer},
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
-
-use crate::domain::signature::{self, SchemeResult, header};
-
-/// How old a signature may be: the tolerance that Standard Webhooks recommends.
-const TOLERANCE_S: u64 = 300;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -35,11 +28,10 @@ pub struct Arrival {
     pub signatures: Vec<SchemeResult>,
 }
 
-/// A running receiver; it ends with its value.
+/// Running endpoints; they end with this value.
 pub struct Receiver {
-    address: SocketAddr,
+    receiver: receiver::Receiver,
     shared: Arc<Shared>,
-    serving: JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -60,24 +52,18 @@ impl Receiver {
     /// # Errors
     /// It cannot listen.
     pub async fn start() -> anyhow::Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("the receiver cannot listen")?;
-        let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
-        let router = Router::new().route("/{endpoint}", post(take)).with_state(shared.clone());
-        let serving = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::error!(%error, "the receiver ended");
-            }
-        });
-        Ok(Self { address, shared, serving })
+        let taking = shared.clone();
+        let receiver = receiver::Receiver::start(0, move |arrival| taking.take(&arrival)).await?;
+        Ok(Self { receiver, shared })
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.receiver.address
     }
 
     pub fn url(&self, endpoint: &str) -> String {
-        format!("http://{}/{endpoint}", self.address)
+        format!("http://{}/{endpoint}", self.receiver.address)
     }
 
     /// Tells an endpoint what its requests are signed with.
@@ -103,40 +89,27 @@ impl Receiver {
     }
 }
 
-impl Drop for Receiver {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
 impl Shared {
     fn with<T>(&self, action: impl FnOnce(&mut Endpoints) -> T) -> T {
         // No code that can panic runs while it is locked.
         action(&mut self.endpoints.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
 
-async fn take(
-    State(shared): State<Arc<Shared>>,
-    Path(endpoint): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> StatusCode {
-    let at = SystemTime::now();
-    let now_s = at.duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (secret, is_failing) =
-        shared.with(|endpoints| (endpoints.secrets.get(&endpoint).cloned(), endpoints.failing.contains(&endpoint)));
-    let Some(secret) = secret else { return StatusCode::NOT_FOUND };
-    let text = |name: &str| header(name).unwrap_or_default().to_owned();
-    let arrival = Arrival {
-        event_id: text(header::WEBHOOK_ID),
-        event_type: text("x-webhook-event"),
-        attempt: text("x-webhook-attempt"),
-        at,
-        signatures: signature::verify(&secret, header, &body, now_s, TOLERANCE_S),
-        endpoint,
-    };
-    shared.arrivals.send_modify(|arrivals| arrivals.push(arrival));
-    if is_failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }
+    fn take(&self, arrival: &receiver::Arrival) -> Answer {
+        let answer = |status| Answer { status, after: Duration::ZERO };
+        let endpoint = arrival.path.trim_start_matches('/');
+        let (secret, is_failing) =
+            self.with(|endpoints| (endpoints.secrets.get(endpoint).cloned(), endpoints.failing.contains(endpoint)));
+        let Some(secret) = secret else { return answer(StatusCode::NOT_FOUND) };
+        let arrival = Arrival {
+            endpoint: endpoint.to_owned(),
+            event_id: arrival.event_id().to_owned(),
+            event_type: arrival.header("x-webhook-event").to_owned(),
+            attempt: arrival.header("x-webhook-attempt").to_owned(),
+            at: arrival.at,
+            signatures: arrival.verify(&secret),
+        };
+        self.arrivals.send_modify(|arrivals| arrivals.push(arrival));
+        answer(if is_failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK })
+    }
 }

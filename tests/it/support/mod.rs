@@ -3,6 +3,7 @@
 pub mod checks;
 pub mod clock;
 pub mod engine;
+pub mod program;
 pub mod queue;
 pub mod receiver;
 pub mod redis;

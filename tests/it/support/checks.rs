@@ -320,7 +320,7 @@ fn shard_is_bounded(state: &State, bounds: Bounds, found: &mut Found) {
     found.unless(state.unknown.is_empty(), || format!("I11: unknown keys {:?}", state.unknown));
     for (name, ttl) in &state.ttls {
         if ["idem:", "call:", "asleep", "st:"].iter().any(|kind| name.starts_with(kind)) {
-            found.unless(*ttl >= 0, || format!("I11: {name} never ends"));
+            found.unless(*ttl != -1, || format!("I11: {name} never ends"));
         }
     }
     for id in state.zset("due").keys().chain(state.zset("old").keys()).chain(state.zset("deadidx").keys()) {

@@ -99,7 +99,7 @@ pub struct State {
     pub zsets: HashMap<String, BTreeMap<String, f64>>,
     /// `own:<tenant>`.
     pub sets: BTreeMap<String, BTreeSet<String>>,
-    /// Milliseconds that each key lives, -1 without an end.
+    /// Milliseconds that each key lives, -1 without an end, -2 where it ended while it was read.
     pub ttls: BTreeMap<String, i64>,
     /// Keys that have no business here.
     pub unknown: Vec<String>,

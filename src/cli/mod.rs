@@ -21,6 +21,7 @@ mod role;
 mod signatures;
 mod stats;
 mod status;
+mod tail;
 mod tenant;
 mod types;
 mod values;
@@ -143,6 +144,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Show what waits, what is dead, and who works
     Status(status::StatusArgs),
+    /// Show attempts as they are made
+    Tail(tail::TailArgs),
     /// Receive deliveries on this machine: show what arrives, and whether its signatures hold
     Listen(listen::ListenArgs),
     /// Say whether the signatures of a request hold, and why not
@@ -178,6 +181,7 @@ impl Command {
             | Self::Deadletter(_)
             | Self::Replay(_)
             | Self::Status(_)
+            | Self::Tail(_)
             | Self::Listen(_)
             | Self::Verify(_)
             | Self::Check
@@ -203,6 +207,7 @@ impl Command {
             Self::Deadletter(command) => dead_letter::run(&context, command).await,
             Self::Replay(args) => replay::run(&context, args).await,
             Self::Status(args) => status::run(&context, args).await,
+            Self::Tail(args) => tail::run(&context, args).await,
             Self::Listen(args) => listen::run(&context, args).await,
             Self::Verify(args) => verify::run(&context, args),
             Self::Check => check::run(&context).await,

@@ -24,6 +24,7 @@ mod server;
 mod statistics;
 mod statuses;
 mod subscriptions;
+mod tail;
 mod tenants;
 mod upkeep;
 
@@ -46,6 +47,7 @@ pub use server::ServerReport;
 pub use statuses::{EventStatus, Progress};
 pub(crate) use statuses::{Noted, TRACKED_TARGETS};
 pub use subscriptions::{Change, START_WITHIN_MS, Versioned};
+pub use tail::AttemptTail;
 pub use tenants::{Tenant, TenantLimits};
 pub use upkeep::{Counts, ShardFigures};
 

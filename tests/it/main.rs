@@ -23,5 +23,6 @@ mod receive;
 mod replay;
 mod serve;
 mod support;
+mod tail;
 mod test_send;
 mod upkeep;

@@ -35,7 +35,7 @@ pub fn violations(state: &State, before: Option<&State>, bounds: Bounds) -> Vec<
         let before = before.and_then(|state| state.subscriptions.get(id));
         pending_is_leased_or_waiting(id, subscription, &mut found);
         due_is_in_time(id, subscription, state, &mut found);
-        leases_keep_limits(id, subscription, before, &mut found);
+        leases_keep_limits(id, subscription, before, state.now, &mut found);
         order_is_that_of_the_log(id, subscription, &mut found);
         times_are_in_reach(id, subscription, state, &mut found);
         subscription_is_bounded(id, subscription, state, bounds, &mut found);
@@ -121,8 +121,10 @@ fn due_is_in_time(id: &str, sub: &Subscription, state: &State, found: &mut Found
 }
 
 /// I3.
-fn leases_keep_limits(id: &str, sub: &Subscription, before: Option<&Subscription>, found: &mut Found) {
-    let leased = sub.leases.len();
+fn leases_keep_limits(id: &str, sub: &Subscription, before: Option<&Subscription>, now: u64, found: &mut Found) {
+    // A lease from before it became FIFO may have run out, and waits until all that is older is done.
+    let counts = |until: &&f64| !sub.is_fifo() || **until as u64 > now;
+    let leased = sub.leases.values().filter(counts).count();
     let cap = sub.cap().max(before.map_or(0, |sub| sub.leases.len()));
     found.unless(leased <= cap, || format!("I3 {id}: {leased} leased, {cap} may be"));
     if sub.is_fifo() {

@@ -8,6 +8,7 @@ mod context;
 mod dead_letter;
 mod demo;
 mod errors;
+mod explain;
 mod json_input;
 mod key;
 mod lines;
@@ -144,6 +145,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Show what waits, what is dead, and who works
     Status(status::StatusArgs),
+    /// Say of an event which webhooks got it and why, which did not, and what became of each delivery
+    Explain(explain::ExplainArgs),
     /// Show attempts as they are made
     Tail(tail::TailArgs),
     /// Receive deliveries on this machine: show what arrives, and whether its signatures hold
@@ -181,6 +184,7 @@ impl Command {
             | Self::Deadletter(_)
             | Self::Replay(_)
             | Self::Status(_)
+            | Self::Explain(_)
             | Self::Tail(_)
             | Self::Listen(_)
             | Self::Verify(_)
@@ -207,6 +211,7 @@ impl Command {
             Self::Deadletter(command) => dead_letter::run(&context, command).await,
             Self::Replay(args) => replay::run(&context, args).await,
             Self::Status(args) => status::run(&context, args).await,
+            Self::Explain(args) => explain::run(&context, args).await,
             Self::Tail(args) => tail::run(&context, args).await,
             Self::Listen(args) => listen::run(&context, args).await,
             Self::Verify(args) => verify::run(&context, args),

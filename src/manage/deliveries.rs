@@ -139,7 +139,7 @@ impl Manager {
     }
 
     /// Deliveries of one event with what was tried and how they go on.
-    async fn views(
+    pub(super) async fn views(
         &self,
         shard: ShardId,
         event: Option<&Event>,

@@ -10,6 +10,7 @@ mod deliver;
 mod demo;
 mod embedded;
 mod event_types;
+mod explain;
 mod faults;
 mod front_door;
 mod invariants;

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use super::{
     PageArgs, TenantArg,
@@ -11,8 +12,8 @@ use super::{
 };
 use crate::{
     api::json::{DeadLetterJson, Page, ReplayCountJson},
-    domain::{id::SubscriptionId, outcome::Reason},
-    manage::{DeadLetterFilter, DeadLetterId},
+    domain::{id::SubscriptionId, outcome::Reason, time::rfc3339},
+    manage::{DeadLetterFilter, DeadLetterId, ReasonCount},
 };
 
 const NOUN: &str = "dead letter";
@@ -20,7 +21,9 @@ const NOUN: &str = "dead letter";
 #[derive(Debug, Subcommand)]
 pub enum DeadLetterCommand {
     /// List dead letters, newest first
-    #[command(after_help = "Example:\n  posthaste deadletter list --webhook wh_… --since 24h")]
+    #[command(
+        after_help = "Example:\n  posthaste deadletter list --webhook wh_… --since 24h\n  posthaste deadletter list --by-reason"
+    )]
     List(ListArgs),
     /// Show a dead letter with its data
     #[command(after_help = "Example:\n  posthaste deadletter show dlv_… --json")]
@@ -64,6 +67,9 @@ struct FilterArgs {
 pub struct ListArgs {
     #[command(flatten)]
     filter: FilterArgs,
+    /// Count them by their reason instead
+    #[arg(long, conflicts_with_all = ["limit", "cursor"])]
+    by_reason: bool,
     #[command(flatten)]
     page: PageArgs,
 }
@@ -115,6 +121,27 @@ impl FilterArgs {
     }
 }
 
+/// The dead letters of one reason.
+#[derive(Debug, Serialize)]
+struct ReasonJson {
+    reason: &'static str,
+    count: u64,
+    /// How many webhooks they are of.
+    webhooks: usize,
+    oldest_at: String,
+    newest_at: String,
+    /// What the newest says of its end.
+    last_error: Option<String>,
+}
+
+impl ReasonJson {
+    fn of(found: ReasonCount) -> Self {
+        let ReasonCount { reason, count, webhooks, oldest_ms, newest_ms, last_error } = found;
+        let (oldest_at, newest_at) = (rfc3339(oldest_ms), rfc3339(newest_ms));
+        Self { reason: reason.name(), count, webhooks, oldest_at, newest_at, last_error }
+    }
+}
+
 pub async fn run(context: &Context, command: DeadLetterCommand) -> anyhow::Result<()> {
     match command {
         DeadLetterCommand::List(args) => list(context, args).await,
@@ -124,8 +151,11 @@ pub async fn run(context: &Context, command: DeadLetterCommand) -> anyhow::Resul
     }
 }
 
-async fn list(context: &Context, ListArgs { filter, page }: ListArgs) -> anyhow::Result<()> {
+async fn list(context: &Context, ListArgs { filter, by_reason, page }: ListArgs) -> anyhow::Result<()> {
     let (tenant, filter) = filter.into_parts();
+    if by_reason {
+        return list_reasons(context, &tenant, &filter).await;
+    }
     let cursor = page.cursor()?;
     let found = context.manager().await?.dead_letters(&tenant, &filter, cursor, usize::from(page.limit)).await?;
     let columns = [
@@ -139,6 +169,19 @@ async fn list(context: &Context, ListArgs { filter, page }: ListArgs) -> anyhow:
     ];
     let data = found.data.iter().map(DeadLetterJson::of).collect();
     context.out.page(&Page::of(data, found.next), &columns)
+}
+
+async fn list_reasons(context: &Context, tenant: &str, filter: &DeadLetterFilter) -> anyhow::Result<()> {
+    let found = context.manager().await?.dead_letters_by_reason(tenant, filter).await?;
+    let columns = [
+        ("REASON", "reason"),
+        ("COUNT", "count"),
+        ("WEBHOOKS", "webhooks"),
+        ("OLDEST", "oldest_at"),
+        ("NEWEST", "newest_at"),
+        ("LAST ERROR", "last_error"),
+    ];
+    context.out.page(&Page::whole(found.into_iter().map(ReasonJson::of).collect()), &columns)
 }
 
 async fn show(context: &Context, ShowArgs { id, tenant }: ShowArgs) -> anyhow::Result<()> {

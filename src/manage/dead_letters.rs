@@ -1,7 +1,7 @@
 //! Dead letters: looked at, sent once more, and thrown away. To a user a delivery that was given up and an entry that
 //! could not be read are one kind of thing; only the former can be sent.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -14,7 +14,8 @@ use crate::{
     domain::{
         Invalid,
         event::{DEFAULT_TENANT, Event},
-        id::{BadId, DeliveryId, StreamId},
+        id::{BadId, DeliveryId, StreamId, SubscriptionId},
+        outcome::Reason,
     },
     streams::{BadEntry, DeadLetter, Redriven},
 };
@@ -37,6 +38,20 @@ pub enum DeadItem {
         event: Option<Event>,
     },
     Unreadable(BadEntry),
+}
+
+/// The dead letters of one reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReasonCount {
+    pub reason: Reason,
+    pub count: u64,
+    /// How many webhooks they are of; none of what could not be read.
+    pub webhooks: usize,
+    /// When the oldest and the newest died: Unix milliseconds.
+    pub oldest_ms: u64,
+    pub newest_ms: u64,
+    /// What the newest says of its end.
+    pub last_error: Option<String>,
 }
 
 /// A page of dead letters, newest first.
@@ -80,6 +95,40 @@ impl Manager {
         // What there was no room for comes first on the next page.
         let next = if data.len() < places.len() { places[..data.len()].last().copied() } else { next };
         Ok(DeadLetterPage { data, next })
+    }
+
+    /// How many dead letters a filter leaves, reason by reason, the most frequent first.
+    ///
+    /// # Errors
+    /// Those of Redis.
+    pub async fn dead_letters_by_reason(
+        &self,
+        tenant: &str,
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<ReasonCount>, ManageError> {
+        let mut counts: Vec<(ReasonCount, HashSet<SubscriptionId>)> = Vec::new();
+        let mut walk = NewestFirst::new(&self.streams, tenant, filter, None).await?;
+        while let Some((place, dead)) = walk.next().await? {
+            let Some(dead) = dead.filter(|dead| filter.allows(dead)) else { continue };
+            let (reason, webhook, last_error) = match dead {
+                Dead::Letter(letter) => (letter.reason, Some(letter.delivery.subscription), letter.last_error),
+                Dead::Bad(entry) => (Reason::Malformed, None, Some(entry.error)),
+            };
+            let index = counts.iter().position(|(known, _)| known.reason == reason).unwrap_or_else(|| {
+                let newest_ms = place.at.ms;
+                let new = ReasonCount { reason, count: 0, webhooks: 0, oldest_ms: newest_ms, newest_ms, last_error };
+                counts.push((new, HashSet::new()));
+                counts.len() - 1
+            });
+            let (known, webhooks) = &mut counts[index];
+            webhooks.extend(webhook);
+            known.count += 1;
+            known.webhooks = webhooks.len();
+            known.oldest_ms = known.oldest_ms.min(place.at.ms);
+        }
+        let mut counts: Vec<ReasonCount> = counts.into_iter().map(|(known, _)| known).collect();
+        counts.sort_by_key(|known| std::cmp::Reverse(known.count));
+        Ok(counts)
     }
 
     /// One dead letter; `with_strays` as in [`DeadLetterFilter`].

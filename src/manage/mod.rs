@@ -28,7 +28,7 @@ use std::{
 };
 
 pub use activity::{DeliveryCursor, DeliveryPage, DeliverySummary};
-pub use dead_letters::{DeadItem, DeadLetterPage};
+pub use dead_letters::{DeadItem, DeadLetterPage, ReasonCount};
 pub use deliveries::{DeliveryView, StatusView};
 pub use event_types::NewEventType;
 pub use events::{EventFilter, EventPage};

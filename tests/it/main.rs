@@ -6,6 +6,7 @@ mod chaos;
 mod cli;
 mod contract;
 mod crash;
+mod dead_letters;
 mod deliver;
 mod demo;
 mod embedded;

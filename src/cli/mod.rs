@@ -1,6 +1,7 @@
 //! The command line: what each command takes, and which function does it.
 //!
-//! Data go to stdout, everything else to stderr; how a command ends is [`Exit`].
+//! Data go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage, 64 configuration refused, 69
+//! Redis not reachable.
 
 mod bench;
 mod check;

@@ -297,6 +297,7 @@ impl Janitor {
             all.counts.leased += figures.counts.leased;
             all.counts.dead += figures.counts.dead;
             all.undispatched += figures.undispatched;
+            all.due += figures.due;
             all.oldest_ms = all.oldest_ms.into_iter().chain(figures.oldest_ms).min();
         }
         let at_front_door = match led.contains(&0) {
@@ -313,6 +314,14 @@ impl Janitor {
         }
         let age_ms = all.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
         metrics::oldest_undelivered(Duration::from_millis(age_ms));
+        metrics::webhooks_due(all.due);
+        metrics::shards_led(led.len(), self.streams.shards().len());
+        if let Some(report) = failures.note(self.streams.server_report().await) {
+            metrics::redis_memory(report.used_memory_bytes, report.max_memory_bytes);
+            metrics::redis_findings("faults", report.faults.len());
+            metrics::redis_findings("losses", report.losses.len());
+            metrics::redis_findings("advice", report.advice.len());
+        }
     }
 }
 

@@ -50,6 +50,13 @@ const LEASES_LOST: &str = "posthaste_leases_lost_total";
 const STALE_SETTLES: &str = "posthaste_stale_settles_total";
 const MENDED: &str = "posthaste_audit_mended_total";
 const DISABLED: &str = "posthaste_webhooks_disabled_total";
+const WEBHOOKS_DUE: &str = "posthaste_webhooks_due";
+const SHARDS: &str = "posthaste_shards";
+const SHARDS_LED: &str = "posthaste_shards_led";
+const BELL_GAPS: &str = "posthaste_bell_gaps_total";
+const SCRIPT_SECONDS: &str = "posthaste_redis_script_seconds";
+const REDIS_MEMORY: &str = "posthaste_redis_memory_bytes";
+const REDIS_FINDINGS: &str = "posthaste_redis_findings";
 const BUILD_INFO: &str = "posthaste_build_info";
 
 /// Every metric there is.
@@ -81,6 +88,28 @@ pub const ALL: &[Metric] = &[
         "What the audit found amiss and mended: 0 unless data were lost or there is a defect.",
     ),
     metric(DISABLED, Kind::Counter, "reason", "Webhooks that were disabled: gone (410), or failing for too long."),
+    metric(WEBHOOKS_DUE, Kind::Gauge, "", "Webhooks that something is due for and no sender has taken up yet."),
+    metric(SHARDS, Kind::Gauge, "", "Shards there are: together, all processes must lead as many."),
+    metric(SHARDS_LED, Kind::Gauge, "", "Shards that this process dispatches."),
+    metric(
+        BELL_GAPS,
+        Kind::Counter,
+        "",
+        "Times that a sender stopped hearing what falls due, as its connection ended: until it hears again it looks by itself.",
+    ),
+    metric(
+        SCRIPT_SECONDS,
+        Kind::Histogram,
+        "script",
+        "Time from the call of a script in Redis to its answer, by the script's name.",
+    ),
+    metric(REDIS_MEMORY, Kind::Gauge, "kind", "Memory of Redis: used, and its limit (0 for none)."),
+    metric(
+        REDIS_FINDINGS,
+        Kind::Gauge,
+        "kind",
+        "What posthaste check finds amiss in Redis: faults, losses (what a crash can lose) and advice.",
+    ),
     metric(BUILD_INFO, Kind::Gauge, "version", "1, with the version of this program."),
 ];
 
@@ -103,7 +132,7 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
         }
     }
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    for unlabelled in [PUBLISHED, DISPATCHED, UNMATCHED, RETRIES, LEASES_LOST, STALE_SETTLES, MENDED] {
+    for unlabelled in [PUBLISHED, DISPATCHED, UNMATCHED, RETRIES, LEASES_LOST, STALE_SETTLES, MENDED, BELL_GAPS] {
         counter!(unlabelled).absolute(0);
     }
     Ok(handle)
@@ -177,6 +206,38 @@ pub fn backlog(stage: &'static str, count: u64) {
 /// The age of the oldest delivery that is not done.
 pub fn oldest_undelivered(age: Duration) {
     gauge!(OLDEST_SECONDS).set(age.as_secs_f64());
+}
+
+/// Webhooks that something is due for now.
+pub fn webhooks_due(count: u64) {
+    gauge!(WEBHOOKS_DUE).set(count as f64);
+}
+
+/// Of all shards, those that this process dispatches.
+pub fn shards_led(led: usize, all: usize) {
+    gauge!(SHARDS).set(all as f64);
+    gauge!(SHARDS_LED).set(led as f64);
+}
+
+/// Hints at what falls due may have been missed.
+pub fn bell_gap() {
+    counter!(BELL_GAPS).increment(1);
+}
+
+/// A script was called.
+pub fn script_called(script: &'static str, took: Duration) {
+    histogram!(SCRIPT_SECONDS, "script" => script).record(took.as_secs_f64());
+}
+
+/// How much memory Redis uses, and may use (0: no limit).
+pub fn redis_memory(used_bytes: u64, max_bytes: u64) {
+    gauge!(REDIS_MEMORY, "kind" => "used").set(used_bytes as f64);
+    gauge!(REDIS_MEMORY, "kind" => "limit").set(max_bytes as f64);
+}
+
+/// How many things are amiss in Redis: faults, losses or advice.
+pub fn redis_findings(kind: &'static str, count: usize) {
+    gauge!(REDIS_FINDINGS, "kind" => kind).set(count as f64);
 }
 
 /// POSTs under way.

@@ -163,6 +163,7 @@ async fn listen_for_bells(streams: Streams, wakes: mpsc::Sender<Wake>) {
                     // A full queue means that the leasing loop is awake.
                     let _ = wakes.try_send(Wake::now(shard));
                 }
+                metrics::bell_gap();
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Err(error) => backoff.pause(&error).await,

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bb8_redis::bb8;
@@ -22,6 +22,7 @@ use super::{
     error::{Error, Result, spoils_connection},
     scripts::{self, Script},
 };
+use crate::metrics;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -132,7 +133,10 @@ impl Connections {
 
     /// Runs a script, which is loaded first where the server does not know it (after a restart or a failover).
     pub async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<T> {
-        self.carry_out(Work::Script(script, command)).await
+        let since = Instant::now();
+        let answer = self.carry_out(Work::Script(script, command)).await;
+        metrics::script_called(script.name, since.elapsed());
+        answer
     }
 
     /// A connection that turns out to be closed is replaced once: Redis was restarted since it was last used. Should the

@@ -178,12 +178,30 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 #[test]
 fn dashboards_show_metrics_that_exist() {
     let known: BTreeSet<String> = metrics::ALL.iter().map(|metric| metric.name.to_owned()).collect();
-    for path in files("grafana", "json") {
+    for path in files("grafana/provisioning/dashboards", "json") {
         let text = read(&path);
         let dashboard: serde_json::Value = serde_json::from_str(&text).expect("JSON");
         assert!(dashboard["panels"].as_array().is_some_and(|panels| !panels.is_empty()), "{}", path.display());
         let unknown: Vec<_> = metrics_in(&text).difference(&known).cloned().collect();
         assert!(unknown.is_empty(), "{}: {unknown:?}", path.display());
+    }
+}
+
+#[test]
+fn every_alert_uses_metrics_that_exist_is_tested_and_has_its_section_in_the_runbook() {
+    let known: BTreeSet<String> = metrics::ALL.iter().map(|metric| metric.name.to_owned()).collect();
+    let (rules, tests, runbook) =
+        (read("grafana/alerts.yml"), read("grafana/alerts_test.yml"), read("grafana/README.md"));
+    for text in [&rules, &tests, &runbook] {
+        let unknown: Vec<_> = metrics_in(text).difference(&known).cloned().collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    let sections: Vec<&str> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(sections, alerts);
+    for alert in alerts {
+        assert!(rules.contains(&format!("grafana/README.md#{}\n", alert.to_lowercase())), "{alert} has no runbook");
+        assert!(tests.contains(&format!("alertname=\"{alert}\"")), "{alert} is not tested");
     }
 }
 

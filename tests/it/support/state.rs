@@ -35,7 +35,7 @@ pub struct Owed {
 }
 
 /// One subscription's keys.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Subscription {
     /// `P:rt`; empty when a deleted subscription is cleared.
     pub rt: Fields,

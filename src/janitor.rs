@@ -317,7 +317,6 @@ impl Janitor {
         metrics::webhooks_due(all.due);
         metrics::shards_led(led.len(), self.streams.shards().len());
         if let Some(report) = failures.note(self.streams.server_report().await) {
-            metrics::redis_memory(report.used_memory_bytes, report.max_memory_bytes);
             metrics::redis_findings("faults", report.faults.len());
             metrics::redis_findings("losses", report.losses.len());
             metrics::redis_findings("advice", report.advice.len());

@@ -40,14 +40,14 @@ end
 
 local function succeed(sub, r, began, type)
   if r.cf == 0 and r.down == 0 or began <= r.cfl then return end
-  local rt, down = key('rt', sub), r.down
-  if down > 0 and r.st == 'a' and not isOwn(type) then
-    r.down = 0
+  local rt = key('rt', sub)
+  if r.down > 0 and r.st == 'a' and not isOwn(type) then
     tell(call('HGET', rt, 'tn') or '', 'posthaste.webhook.recovered',
-      { webhook_id = sub, failing_since_ms = down, recovered_at_ms = now })
+      { webhook_id = sub, failing_since_ms = r.down, recovered_at_ms = now })
+    call('HSET', rt, 'down', 0)
+    r.down = 0
   end
-  r.cf, r.cfat, r.hold = 0, 0, 0
-  call('HSET', rt, 'cf', 0, 'cfat', 0, 'hold', 0, 'down', r.down)
+  clearBreaker(sub, r)
 end
 
 local function keepAway(sub, r, ms)

@@ -69,8 +69,9 @@ pub fn find(event_type: &str) -> Option<&'static EventTypeInfo> {
 /// The schema of one of the types that everybody knows, ready to check data.
 pub fn schema_of(event_type: &str) -> Option<Arc<Schema>> {
     let BuiltIn { info, schema } = BUILT_IN.get(event_type)?;
-    let parse = |text: &String| Arc::new(Schema::parse(text).expect("a test reads the same schemas"));
-    Some(Arc::clone(schema.get_or_init(|| parse(info.schema.as_ref().expect("each of these has one")))))
+    let text = info.schema.as_deref()?;
+    let parse = || Arc::new(Schema::parse(text).expect("a test reads the same schemas"));
+    Some(Arc::clone(schema.get_or_init(parse)))
 }
 
 /// JSON without the space between its parts, in the order in which it was written.

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     backoff::Backoff,
+    metrics,
     streams::{Result, ShardId, Streams},
 };
 
@@ -42,6 +43,7 @@ pub async fn keep(streams: Streams, mut led: watch::Receiver<Arc<[ShardId]>>) {
 
 async fn turn(streams: &Streams, shards: &[ShardId], was_closed: Option<bool>) -> Result<bool> {
     let (used, most) = streams.memory().await?;
+    metrics::redis_memory(used, most);
     let threshold = if was_closed == Some(true) { OPEN_BELOW_PERCENT } else { CLOSE_ABOVE_PERCENT };
     let is_closed = most > 0 && used.saturating_mul(100) > most.saturating_mul(threshold);
     if was_closed != Some(is_closed) {

@@ -1,7 +1,11 @@
 //! Dead letters: looked at, sent once more, and thrown away. To a user a delivery that was given up and an entry that
 //! could not be read are one kind of thing; only the former can be sent.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -106,7 +110,7 @@ impl Manager {
         tenant: &str,
         filter: &DeadLetterFilter,
     ) -> Result<Vec<ReasonCount>, ManageError> {
-        let mut counts: Vec<(ReasonCount, HashSet<SubscriptionId>)> = Vec::new();
+        let mut counts: HashMap<Reason, (ReasonCount, HashSet<SubscriptionId>)> = HashMap::new();
         let mut walk = NewestFirst::new(&self.streams, tenant, filter, None).await?;
         while let Some((place, dead)) = walk.next().await? {
             let Some(dead) = dead.filter(|dead| filter.allows(dead)) else { continue };
@@ -114,20 +118,20 @@ impl Manager {
                 Dead::Letter(letter) => (letter.reason, Some(letter.delivery.subscription), letter.last_error),
                 Dead::Bad(entry) => (Reason::Malformed, None, Some(entry.error)),
             };
-            let index = counts.iter().position(|(known, _)| known.reason == reason).unwrap_or_else(|| {
-                let newest_ms = place.at.ms;
-                let new = ReasonCount { reason, count: 0, webhooks: 0, oldest_ms: newest_ms, newest_ms, last_error };
-                counts.push((new, HashSet::new()));
-                counts.len() - 1
+            let at_ms = place.at.ms;
+            // The first is the newest.
+            let (known, webhooks) = counts.entry(reason).or_insert_with(|| {
+                let first =
+                    ReasonCount { reason, count: 0, webhooks: 0, oldest_ms: at_ms, newest_ms: at_ms, last_error };
+                (first, HashSet::new())
             });
-            let (known, webhooks) = &mut counts[index];
             webhooks.extend(webhook);
             known.count += 1;
             known.webhooks = webhooks.len();
-            known.oldest_ms = known.oldest_ms.min(place.at.ms);
+            known.oldest_ms = at_ms;
         }
-        let mut counts: Vec<ReasonCount> = counts.into_iter().map(|(known, _)| known).collect();
-        counts.sort_by_key(|known| std::cmp::Reverse(known.count));
+        let mut counts: Vec<ReasonCount> = counts.into_values().map(|(known, _)| known).collect();
+        counts.sort_by_key(|known| (Reverse(known.count), known.reason.name()));
         Ok(counts)
     }
 

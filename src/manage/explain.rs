@@ -116,14 +116,14 @@ impl Manager {
         };
         let mut after = None;
         loop {
-            let ids = self.streams.subscription_ids(tenant, after, PAGE).await?;
-            for webhook in self.streams.subscriptions(&ids).await?.into_iter().flatten() {
+            let page = self.webhooks(tenant, after, PAGE).await?;
+            for webhook in page.webhooks {
                 let known = deliveries.remove(&webhook.subscription.id);
                 let why = Why::of(&explanation.event, &webhook, known.is_some(), is_open);
                 self.add(&mut explanation, why, Ok(webhook.subscription), known.unwrap_or_default()).await?;
             }
-            after = ids.last().copied();
-            if ids.len() < PAGE {
+            after = page.next;
+            if after.is_none() {
                 break;
             }
         }

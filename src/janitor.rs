@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     backoff::Backoff,
+    config::Durability,
     domain::{
         id::{StreamId, SubscriptionId},
         outcome::Reason,
@@ -39,6 +40,8 @@ pub struct Settings {
     pub dead_letters: Duration,
     /// Past this age a delivery of a subscription that is not active becomes a dead letter.
     pub max_age: Duration,
+    /// What Redis has to keep to.
+    pub durability: Durability,
     /// Time between two rounds of upkeep.
     pub every: Duration,
 }
@@ -100,6 +103,10 @@ impl Janitor {
         loop {
             let led = self.led.borrow().clone();
             self.looked_at.retain(|shard, _| led.contains(shard));
+            if led.is_empty() {
+                // Also where Redis is away: what this process had led is another's now, or nobody's.
+                show(&ShardFigures::default(), Some(0), Duration::ZERO);
+            }
             let mut failures = Failures::default();
             let is_more = self.round(&led, &mut failures).await;
             match failures.first() {
@@ -145,7 +152,7 @@ impl Janitor {
         if led.contains(&0) {
             is_more |= failures.note(self.trim_bad(None, now_ms).await).unwrap_or(false);
         }
-        self.show(led, now_ms, failures).await;
+        self.look(led, now_ms, failures).await;
         is_more
     }
 
@@ -288,7 +295,8 @@ impl Janitor {
         Ok(())
     }
 
-    async fn show(&self, led: &[ShardId], now_ms: u64, failures: &mut Failures) {
+    /// Shows what waits on the shards that are led, and the state of Redis.
+    async fn look(&self, led: &[ShardId], now_ms: u64, failures: &mut Failures) {
         let mut all = ShardFigures::default();
         for shard in led {
             let Some(figures) = failures.note(self.streams.figures(*shard, now_ms).await) else { continue };
@@ -304,24 +312,28 @@ impl Janitor {
             true => failures.note(self.streams.front_door_length().await),
             false => Some(0),
         };
-        metrics::backlog("log", all.undispatched);
-        metrics::backlog("fresh", all.counts.fresh);
-        metrics::backlog("waiting", all.counts.waiting);
-        metrics::backlog("leased", all.counts.leased);
-        metrics::backlog("dead", all.counts.dead);
-        if let Some(count) = at_front_door {
-            metrics::backlog("front_door", count);
-        }
         let age_ms = all.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
-        metrics::oldest_undelivered(Duration::from_millis(age_ms));
-        metrics::webhooks_due(all.due);
-        metrics::shards_led(led.len(), self.streams.shards().len());
+        show(&all, at_front_door, Duration::from_millis(age_ms));
         if let Some(report) = failures.note(self.streams.server_report().await) {
             metrics::redis_findings("faults", report.faults.len());
-            metrics::redis_findings("losses", report.losses.len());
+            metrics::redis_findings("losses", report.losses_for(self.settings.durability).len());
             metrics::redis_findings("advice", report.advice.len());
         }
     }
+}
+
+/// Shows what waits; how much at the front door only where that is known.
+fn show(all: &ShardFigures, at_front_door: Option<u64>, oldest: Duration) {
+    metrics::backlog("log", all.undispatched);
+    metrics::backlog("fresh", all.counts.fresh);
+    metrics::backlog("waiting", all.counts.waiting);
+    metrics::backlog("leased", all.counts.leased);
+    metrics::backlog("dead", all.counts.dead);
+    if let Some(count) = at_front_door {
+        metrics::backlog("front_door", count);
+    }
+    metrics::oldest_undelivered(oldest);
+    metrics::webhooks_due(all.due);
 }
 
 /// How many were looked at after a page of `count` more; after the last page it starts anew.

@@ -113,8 +113,12 @@ pub const ALL: &[Metric] = &[
     metric(BUILD_INFO, Kind::Gauge, "version", "1, with the version of this program."),
 ];
 
-/// Bounds of both histograms, in seconds.
-const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0];
+/// Bounds of histograms, in seconds.
+const SECONDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Those of the time that a script takes.
+const SCRIPT_BOUNDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
+/// How often samples are added up: until then each is kept by itself.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Installs the process' recorder and describes every metric.
 ///
@@ -123,6 +127,7 @@ const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 pub fn install() -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(SCRIPT_SECONDS.to_owned()), &SCRIPT_BOUNDS)?
         .install_recorder()?;
     for metric in ALL {
         match metric.kind {
@@ -135,7 +140,19 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     for unlabelled in [PUBLISHED, DISPATCHED, UNMATCHED, RETRIES, LEASES_LOST, STALE_SETTLES, MENDED, BELL_GAPS] {
         counter!(unlabelled).absolute(0);
     }
+    // A counter that begins with its first event tells no increase by it.
+    for reason in Reason::ALL {
+        counter!(DEAD_LETTERS, "reason" => reason.name()).absolute(0);
+    }
     Ok(handle)
+}
+
+/// Keeps the figures small for as long as the process lives, whether anybody asks for them or not.
+pub async fn keep_small(figures: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        figures.run_upkeep();
+    }
 }
 
 /// An event was appended to the log.

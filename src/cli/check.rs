@@ -34,12 +34,11 @@ pub async fn run(context: &Context) -> anyhow::Result<()> {
 /// news where for relaxed.
 fn of_server(report: &ServerReport, durability: Durability) -> impl Iterator<Item = Finding> {
     let finding = |is_fault: bool| move |text: &String| Finding { is_fault, text: text.clone() };
-    let losses = if durability == Durability::Relaxed { &[][..] } else { &report.losses };
     report
         .faults
         .iter()
         .map(finding(true))
-        .chain(losses.iter().map(finding(durability == Durability::Strict)))
+        .chain(report.losses_for(durability).iter().map(finding(durability == Durability::Strict)))
         .chain(report.advice.iter().map(finding(false)))
 }
 

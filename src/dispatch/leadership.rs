@@ -6,6 +6,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     backoff::Backoff,
+    metrics,
     shutdown::Shutdown,
     streams::{Result, Seat, ShardId, Streams},
 };
@@ -118,6 +119,7 @@ impl Leadership {
     }
 
     fn set_led(&self, led: Vec<ShardId>) {
+        metrics::shards_led(led.len(), self.streams.shards().len());
         self.led.send_if_modified(|before| {
             let is_changed = **before != *led;
             if is_changed {

@@ -185,6 +185,7 @@ impl Process<'_> {
     async fn run(self, listeners: Listeners, admin_key: Option<AdminKey>) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
         let mut lanes = JoinSet::new();
+        lanes.spawn(metrics::keep_small(self.figures.clone()));
         if self.role.is(Role::Dispatcher) {
             self.start_dispatcher(&mut tasks);
         }
@@ -219,6 +220,7 @@ impl Process<'_> {
             attempts_max_bytes: retention.attempts_max_bytes,
             dead_letters: retention.dead_letters,
             max_age: self.config.delivery.max_age,
+            durability: self.config.redis.durability,
             every: UPKEEP_EVERY,
         };
         tasks.spawn(done(leadership.run(shutdown.clone())));

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Streams, error::Result};
+use crate::config::Durability;
 
 /// The oldest version whose commands suffice.
 const OLDEST: (u32, u32) = (7, 0);
@@ -81,6 +82,11 @@ impl Streams {
 }
 
 impl ServerReport {
+    /// Of the [losses](Self::losses) those that matter where `durability` is asked for.
+    pub fn losses_for(&self, durability: Durability) -> &[String] {
+        if durability == Durability::Relaxed { &[] } else { &self.losses }
+    }
+
     fn check_version(&mut self) {
         let mut parts = self.version.split('.').map_while(|part| part.parse::<u32>().ok());
         let (major, minor) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));

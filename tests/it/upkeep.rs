@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use posthaste::{
+    config::Durability,
     domain::{id::StreamId, outcome::Reason},
     janitor::{self, Settings},
     roles::Role,
@@ -28,6 +29,7 @@ fn keep_all() -> Settings {
         attempts_max_bytes: None,
         dead_letters: LONG,
         max_age: LONG,
+        durability: Durability::Relaxed,
         every: Duration::from_millis(50),
     }
 }

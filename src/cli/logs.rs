@@ -5,6 +5,7 @@ use clap::Args;
 use super::{
     PageArgs, TenantArg,
     context::Context,
+    output::Paint,
     values::{AttemptStatus, id, moment},
 };
 use crate::{
@@ -37,6 +38,13 @@ pub struct LogsArgs {
     page: PageArgs,
     #[command(flatten)]
     tenant: TenantArg,
+}
+
+/// When an attempt was made, what was answered, and how long that took; below one another in columns.
+pub fn outcome(attempt: &AttemptJson, paint: Paint) -> String {
+    let status = attempt.response_status.map_or_else(|| "  -".to_owned(), |status| format!("{status:>3}"));
+    let status = if attempt.is_success { status } else { paint.red(&status) };
+    format!("{}  {status}  {:>7.1} ms", attempt.at, attempt.response_time_ms)
 }
 
 pub async fn run(context: &Context, args: LogsArgs) -> anyhow::Result<()> {

@@ -9,12 +9,13 @@ use super::{
     TenantArg,
     context::Context,
     errors::say,
+    logs::outcome,
     output::{Paint, plain},
     values::id,
 };
 use crate::{
     api::json::AttemptJson,
-    domain::{attempt::Attempt, filter::Pattern, id::SubscriptionId, time::rfc3339},
+    domain::{attempt::Attempt, filter::Pattern, id::SubscriptionId},
     streams::AttemptTail,
 };
 
@@ -80,10 +81,11 @@ pub async fn run(context: &Context, args: TailArgs) -> anyhow::Result<()> {
             Err(error) => return Err(error.into()),
         };
         for (id, attempt) in attempts.iter().filter(|(_, attempt)| args.wants(attempt)) {
+            let attempt = AttemptJson::of(*id, attempt);
             if context.out.is_json {
-                context.out.json(&AttemptJson::of(*id, attempt))?;
+                context.out.json(&attempt)?;
             } else {
-                context.out.line(line(attempt, context.out.paint))?;
+                context.out.line(line(&attempt, context.out.paint))?;
             }
         }
     }
@@ -99,19 +101,10 @@ async fn come_back(tail: &mut AttemptTail) -> anyhow::Result<()> {
     }
 }
 
-/// An attempt in a line: when, what was answered, how long that took, and what it was about.
-fn line(attempt: &Attempt, paint: Paint) -> String {
-    let outcome = attempt.status().map_or_else(|| "-".to_owned(), |status| status.to_string());
-    let outcome = format!("{outcome:>3}");
-    let outcome = if attempt.is_success() { outcome } else { paint.red(&outcome) };
-    let text = format!(
-        "{:>7.1} ms  attempt {}  {}  {}  {}  {}",
-        attempt.response_time_ms,
-        attempt.number,
-        attempt.event_type,
-        attempt.event,
-        attempt.subscription,
-        attempt.failure_text()
-    );
-    format!("{}  {outcome}  {}", rfc3339(attempt.at_ms), plain(text.trim_end()))
+/// An attempt in a line: what came of it, and what it was about.
+fn line(attempt: &AttemptJson, paint: Paint) -> String {
+    let AttemptJson { attempt: number, event_type, event_id, webhook_id, error, .. } = attempt;
+    let error = plain(error.as_deref().unwrap_or_default());
+    let text = format!("attempt {number}  {event_type}  {event_id}  {webhook_id}  {error}");
+    format!("{}  {}", outcome(attempt, paint), text.trim_end())
 }

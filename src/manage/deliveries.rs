@@ -116,15 +116,10 @@ impl Manager {
         if event.as_ref().is_some_and(|event| event.tenant != tenant) {
             return Err(not_found);
         }
-        let mut status = self.streams.event_status(id.shard, id.at).await?;
+        let status = self.streams.event_status(id.shard, id.at).await?;
         let standings = status.deliveries.iter().map(DeliveryStatus::standing);
         let standing = Standing::of_all(standings, status.unnoted > 0 || !status.is_dispatched);
-        status.deliveries.truncate(SHOWN_AT_MOST);
-        let each = (ATTEMPTS_SHOWN / status.deliveries.len().max(1)).max(2);
-        for delivery in &mut status.deliveries {
-            delivery.attempt_log.drain(..delivery.attempt_log.len().saturating_sub(each));
-        }
-        let deliveries = self.views(id.shard, event.as_ref(), status.deliveries).await?;
+        let deliveries = self.shown(id.shard, event.as_ref(), status.deliveries).await?;
         let event_type = match event {
             Some(event) => Some(event.event_type),
             // It has left the log: what was tried says whose it was.
@@ -138,8 +133,23 @@ impl Manager {
         Ok(StatusView { event_id: Some(id), event_type, standing, deliveries, total: status.total })
     }
 
+    /// The first 100 deliveries of one event with what was tried last and how they go on.
+    pub(super) async fn shown(
+        &self,
+        shard: ShardId,
+        event: Option<&Event>,
+        mut deliveries: Vec<DeliveryStatus>,
+    ) -> Result<Vec<DeliveryView>, ManageError> {
+        deliveries.truncate(SHOWN_AT_MOST);
+        let each = (ATTEMPTS_SHOWN / deliveries.len().max(1)).max(2);
+        for delivery in &mut deliveries {
+            delivery.attempt_log.drain(..delivery.attempt_log.len().saturating_sub(each));
+        }
+        self.views(shard, event, deliveries).await
+    }
+
     /// Deliveries of one event with what was tried and how they go on.
-    pub(super) async fn views(
+    async fn views(
         &self,
         shard: ShardId,
         event: Option<&Event>,

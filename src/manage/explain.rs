@@ -1,6 +1,6 @@
 //! Why each webhook of a tenant got an event, or did not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{ManageError, Manager, deliveries::DeliveryView};
 use crate::{
@@ -8,15 +8,14 @@ use crate::{
         delivery::DeliveryStatus,
         event::Event,
         filter::{Pattern, matching},
-        id::SubscriptionId,
-        subscription::Subscription,
+        id::{DeliveryId, SubscriptionId},
     },
-    streams::Versioned,
+    streams::{EventStatus, Versioned},
 };
 
 /// Webhooks looked at together.
-const PAGE: usize = 500;
-/// Webhooks that are shown of those that got the event, and of those that did not; the others are counted.
+const PAGE: usize = 250;
+/// Webhooks that are shown of each kind; the others are counted.
 const SHOWN_AT_MOST: usize = 100;
 
 /// The decisions about an event.
@@ -24,22 +23,32 @@ const SHOWN_AT_MOST: usize = 100;
 pub struct Explanation {
     pub event: Event,
     pub is_dispatched: bool,
-    /// Those who got it, or are to, by webhook: the first 100.
-    pub wanted: Vec<Decision>,
-    pub wanted_total: u64,
-    /// The tenant's other webhooks: the first 100.
-    pub unwanted: Vec<Decision>,
-    pub unwanted_total: u64,
+    /// Those who got it, or will.
+    pub wanted: Decisions,
+    /// The tenant's other webhooks.
+    pub unwanted: Decisions,
+    /// Those of which nobody knows: they were changed after the event was published, and it is not dispatched yet, or
+    /// nothing is kept of its deliveries.
+    pub unknown: Decisions,
+}
+
+/// Decisions of one kind.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Decisions {
+    /// The first 100, by webhook; those that were deleted come last.
+    pub shown: Vec<Decision>,
+    pub total: u64,
 }
 
 /// What was decided for a webhook, and what became of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
-    pub webhook: SubscriptionId,
+    pub id: SubscriptionId,
     /// `None` where it was deleted since.
-    pub subscription: Option<Subscription>,
+    pub webhook: Option<Versioned>,
     pub why: Why,
-    /// The delivery and its copies; none where nothing is kept of them any more, or the event is not dispatched yet.
+    /// The delivery and its copies, of all webhooks together the first 100; none where nothing is kept of them any more, or
+    /// the event is not dispatched yet.
     pub deliveries: Vec<DeliveryView>,
 }
 
@@ -50,8 +59,10 @@ pub enum Why {
     Matches(Pattern),
     /// The event was published for it alone.
     OnlyForIt,
-    /// It got the event, and none of its filters matches now: they were changed since.
+    /// It got the event, and none of its filters matches now.
     MatchedThen,
+    /// It was created after the event was published, and got it by a replay or by hand.
+    SentLater,
     /// It got the event, and was deleted since.
     Deleted,
     /// The event was published for another webhook alone.
@@ -60,35 +71,81 @@ pub enum Why {
     NoMatch,
     /// It was created after the event was published.
     CreatedLater,
-    /// It was changed after the event was published: it matches since.
+    /// It was changed after the event was published, and matches only since.
     ChangedLater(Pattern),
+    /// It was changed, or created, after the event was published.
+    Unknown,
+}
+
+/// What can be known of an event's deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knowledge {
+    /// All of them.
+    Whole,
+    /// None: it is not dispatched yet.
+    NotYet,
+    /// None: they have aged.
+    NoMore,
+}
+
+impl Knowledge {
+    fn of(status: &EventStatus) -> Self {
+        match status {
+            EventStatus { is_dispatched: false, .. } => Self::NotYet,
+            EventStatus { total: 0, .. } => Self::NoMore,
+            EventStatus { .. } => Self::Whole,
+        }
+    }
 }
 
 impl Why {
-    /// Why a webhook got an event, or did not. `has_delivery` says whether a delivery of it is known, and `is_open` whether
-    /// there may be others.
-    pub fn of(event: &Event, webhook: &Versioned, has_delivery: bool, is_open: bool) -> Self {
+    /// `has_delivery` says whether a delivery of the event to the webhook is known.
+    fn of(event: &Event, webhook: &Versioned, has_delivery: bool, knowledge: Knowledge) -> Self {
         let subscription = &webhook.subscription;
         let rule = matching(&subscription.events, &event.event_type).cloned();
-        // Whoever dispatched it knew at least the tenant's webhooks as they were when it was published.
-        let is_older = webhook.version <= event.config_version;
+        // Whoever dispatches an event knows at least the tenant's webhooks as they were when it was published.
+        let is_as_it_was = webhook.version <= event.config_version;
+        let is_younger = subscription.created_at_ms > event.id.at.ms;
         match (event.only_for, rule) {
             (Some(only), _) if only == subscription.id => Self::OnlyForIt,
+            (_, _) if has_delivery && is_younger && !is_as_it_was => Self::SentLater,
             (_, Some(rule)) if has_delivery => Self::Matches(rule),
             (_, None) if has_delivery => Self::MatchedThen,
             (Some(only), _) => Self::OnlyForAnother(only),
+            (None, None) if is_as_it_was => Self::NoMatch,
+            (None, Some(rule)) if is_as_it_was => Self::Matches(rule),
+            (None, _) if knowledge == Knowledge::NotYet => Self::Unknown,
+            (None, None) if is_younger => Self::NoMatch,
+            (None, Some(_)) if is_younger => Self::CreatedLater,
+            (None, _) if knowledge == Knowledge::NoMore => Self::Unknown,
             (None, None) => Self::NoMatch,
-            (None, Some(rule)) if is_older || is_open => Self::Matches(rule),
-            (None, Some(_)) if subscription.created_at_ms > event.id.at.ms => Self::CreatedLater,
             (None, Some(rule)) => Self::ChangedLater(rule),
         }
     }
+}
 
-    /// Whether the webhook got the event, or is to.
-    pub fn is_wanted(&self) -> bool {
-        match self {
-            Self::Matches(_) | Self::OnlyForIt | Self::MatchedThen | Self::Deleted => true,
-            Self::OnlyForAnother(_) | Self::NoMatch | Self::CreatedLater | Self::ChangedLater(_) => false,
+impl Explanation {
+    fn kind(&mut self, why: &Why) -> &mut Decisions {
+        match why {
+            Why::Matches(_) | Why::OnlyForIt | Why::MatchedThen | Why::SentLater | Why::Deleted => &mut self.wanted,
+            Why::OnlyForAnother(_) | Why::NoMatch | Why::CreatedLater | Why::ChangedLater(_) => &mut self.unwanted,
+            Why::Unknown => &mut self.unknown,
+        }
+    }
+
+    /// Whether the delivery stream of a webhook is looked at for a delivery that is not noted: where that decides, or is
+    /// shown.
+    fn is_worth_a_look(&self, webhook: &Versioned) -> bool {
+        let is_shown = self.wanted.shown.len() < SHOWN_AT_MOST;
+        webhook.version > self.event.config_version
+            || is_shown && matching(&webhook.subscription.events, &self.event.event_type).is_some()
+    }
+
+    fn add(&mut self, id: SubscriptionId, webhook: Option<Versioned>, why: Why) {
+        let decisions = self.kind(&why);
+        decisions.total += 1;
+        if decisions.shown.len() < SHOWN_AT_MOST {
+            decisions.shown.push(Decision { id, webhook, why, deliveries: Vec::new() });
         }
     }
 }
@@ -101,58 +158,58 @@ impl Manager {
     pub async fn explain(&self, tenant: &str, id: &str) -> Result<Explanation, ManageError> {
         let event = self.event(tenant, id).await?;
         let status = self.streams.event_status(event.id.shard, event.id.at).await?;
-        let is_open = !status.is_dispatched || status.unnoted > 0;
-        let mut deliveries: HashMap<SubscriptionId, Vec<DeliveryStatus>> = HashMap::new();
+        let (knowledge, are_some_unnoted) = (Knowledge::of(&status), status.unnoted > 0);
+        let mut noted: HashMap<SubscriptionId, Vec<DeliveryStatus>> = HashMap::new();
         for delivery in status.deliveries {
-            deliveries.entry(delivery.id.subscription).or_default().push(delivery);
+            noted.entry(delivery.id.subscription).or_default().push(delivery);
         }
         let mut explanation = Explanation {
             is_dispatched: status.is_dispatched,
             event,
-            wanted: Vec::new(),
-            wanted_total: 0,
-            unwanted: Vec::new(),
-            unwanted_total: 0,
+            wanted: Decisions::default(),
+            unwanted: Decisions::default(),
+            unknown: Decisions::default(),
         };
-        let mut after = None;
+        let (mut seen, mut after) = (HashSet::new(), None);
         loop {
             let page = self.webhooks(tenant, after, PAGE).await?;
             for webhook in page.webhooks {
-                let known = deliveries.remove(&webhook.subscription.id);
-                let why = Why::of(&explanation.event, &webhook, known.is_some(), is_open);
-                self.add(&mut explanation, why, Ok(webhook.subscription), known.unwrap_or_default()).await?;
+                let id = webhook.subscription.id;
+                if are_some_unnoted && !noted.contains_key(&id) && explanation.is_worth_a_look(&webhook) {
+                    let delivery = DeliveryId { event: explanation.event.id.at, subscription: id, copy: 0 };
+                    noted.extend(self.streams.find_delivery(delivery).await?.map(|found| (id, vec![found])));
+                }
+                let why = Why::of(&explanation.event, &webhook, noted.contains_key(&id), knowledge);
+                explanation.add(id, Some(webhook), why);
+                seen.insert(id);
             }
             after = page.next;
             if after.is_none() {
                 break;
             }
         }
-        let mut deleted: Vec<_> = deliveries.into_iter().collect();
-        deleted.sort_unstable_by_key(|(webhook, _)| *webhook);
-        for (webhook, known) in deleted {
-            self.add(&mut explanation, Why::Deleted, Err(webhook), known).await?;
+        let mut deleted: Vec<SubscriptionId> = noted.keys().copied().filter(|id| !seen.contains(id)).collect();
+        deleted.sort_unstable();
+        for id in deleted {
+            explanation.add(id, None, Why::Deleted);
         }
+        self.add_deliveries(&mut explanation, noted).await?;
         Ok(explanation)
     }
 
-    /// Adds what was decided for a webhook, or for one that is not there any more.
-    async fn add(
+    async fn add_deliveries(
         &self,
         explanation: &mut Explanation,
-        why: Why,
-        webhook: Result<Subscription, SubscriptionId>,
-        known: Vec<DeliveryStatus>,
+        mut noted: HashMap<SubscriptionId, Vec<DeliveryStatus>>,
     ) -> Result<(), ManageError> {
-        let Explanation { event, wanted, wanted_total, unwanted, unwanted_total, .. } = explanation;
-        let (shown, total) = if why.is_wanted() { (wanted, wanted_total) } else { (unwanted, unwanted_total) };
-        *total += 1;
-        if shown.len() < SHOWN_AT_MOST {
-            let deliveries = self.views(event.id.shard, Some(event), known).await?;
-            let (webhook, subscription) = match webhook {
-                Ok(subscription) => (subscription.id, Some(subscription)),
-                Err(deleted) => (deleted, None),
-            };
-            shown.push(Decision { webhook, subscription, why, deliveries });
+        let Explanation { event, wanted, .. } = explanation;
+        let statuses = wanted.shown.iter().filter_map(|decision| noted.remove(&decision.id)).flatten().collect();
+        let mut views: HashMap<SubscriptionId, Vec<DeliveryView>> = HashMap::new();
+        for view in self.shown(event.id.shard, Some(event), statuses).await? {
+            views.entry(view.status.id.subscription).or_default().push(view);
+        }
+        for decision in &mut wanted.shown {
+            decision.deliveries = views.remove(&decision.id).unwrap_or_default();
         }
         Ok(())
     }

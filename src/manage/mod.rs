@@ -32,7 +32,7 @@ pub use dead_letters::{DeadItem, DeadLetterPage, ReasonCount};
 pub use deliveries::{DeliveryView, StatusView};
 pub use event_types::NewEventType;
 pub use events::{EventFilter, EventPage};
-pub use explain::{Decision, Explanation, Why};
+pub use explain::{Decision, Decisions, Explanation, Why};
 pub use fields::check_rate;
 pub use filter::{DeadLetterCursor, DeadLetterFilter, DeadLetterId};
 pub use replays::NewReplay;

@@ -4,7 +4,7 @@ use posthaste::{domain::event::NewEvent, roles::Role};
 use serde_json::{Value, json};
 
 use crate::support::{
-    engine::{Engine, PATIENCE, quick_retry},
+    engine::{Engine, PATIENCE, quick_retry, wait_until},
     program::Program,
     receiver::{Receiver, Reply},
     redis::TestRedis,
@@ -62,7 +62,10 @@ async fn every_webhook_is_told_of_with_the_rule_and_every_attempt() {
     assert_eq!((&was["why"], &was["url"]), (&json!("it was deleted since"), &Value::Null));
     assert_eq!(decision(&explained, "wanted", &later)["rule"], "*");
 
+    assert!(engine.streams.set_active(flaky.parse().unwrap(), false).await.unwrap());
+    assert_eq!(decision(&explain(&program, &id).await, "wanted", &flaky)["status"], "paused");
     let text = program.run(&["explain", &id, "--tenant", "acme"]).await.done();
+    assert!(text.contains("/flaky  (paused)\n"), "{text}");
     assert!(text.contains("\n2 webhooks got it, 2 did not\n"), "{text}");
     assert!(
         text.contains("  wanted: its filter `order.*` matches\n") && text.contains("delivered after 2 attempts"),
@@ -95,9 +98,13 @@ async fn an_event_that_waits_says_for_what() {
     };
     let only = engine.publisher.publish(event).await.unwrap().id.to_string();
     let id = engine.publish("acme", "order.paid", "1").await.id.to_string();
+    let late = engine.subscribe("acme", "https://example.com/", &["*"], |_| ()).await.to_string();
     let program = Program::on(&redis);
     let explained = explain(&program, &id).await;
     assert_eq!(explained["is_dispatched"], json!(false));
+    // Whoever dispatches it may know of one that is newer than the event, or not.
+    assert_eq!((&explained["unknown_total"], &explained["unwanted_total"]), (&json!(1), &json!(1)));
+    decision(&explained, "unknown", &late);
     let waiting = decision(&explained, "wanted", &webhook.to_string());
     assert_eq!((&waiting["rule"], &waiting["deliveries"]), (&json!("*"), &json!([])));
     let explained = explain(&program, &only).await;
@@ -108,12 +115,43 @@ async fn an_event_that_waits_says_for_what() {
     engine.run(Role::Dispatcher);
     engine.run(Role::Sender);
     receiver.wait_for(|received| received.len() == 1, PATIENCE).await;
-    crate::support::engine::wait_until("the attempt is noted", async || {
+    wait_until("the attempt is noted", async || {
         explain(&program, &id).await["wanted"][0]["deliveries"][0]["status"] == "failed"
     })
     .await;
     let explained = explain(&program, &id).await;
     let delivery = &decision(&explained, "wanted", &webhook.to_string())["deliveries"][0];
     assert!(delivery["next_attempt_at"].is_string(), "{delivery}");
+    engine.stop_all().await;
+}
+
+#[tokio::test]
+async fn of_an_event_for_very_many_those_that_wait_are_found_where_they_wait() {
+    const TARGETS: u64 = 1_001;
+    let redis = TestRedis::start().await;
+    let mut engine = Engine::idle(&redis, &[]).await;
+    let mut targets = Vec::new();
+    for _ in 0..TARGETS {
+        targets.push(engine.subscribe("acme", "https://example.com/", &["order.*"], |_| ()).await);
+    }
+    let id = engine.publish("acme", "order.paid", "1").await.id.to_string();
+    engine.run(Role::Dispatcher);
+    engine.wait_until_dispatched().await;
+    let later = engine.subscribe("acme", "https://example.com/", &["*"], |_| ()).await.to_string();
+    let changed = engine.streams.subscription(targets[0]).await.unwrap().unwrap();
+    let version = changed.version;
+    let mut changed = changed.subscription;
+    changed.events = vec!["mail.*".parse().unwrap()];
+    engine.streams.update_subscription(&changed, version, false).await.unwrap().expect("a change");
+
+    let explained = explain(&Program::on(&redis), &id).await;
+    assert_eq!((&explained["wanted_total"], &explained["unwanted_total"]), (&json!(TARGETS), &json!(1)));
+    assert_eq!(explained["wanted"].as_array().unwrap().len(), 100);
+    let waiting = decision(&explained, "wanted", &targets[0].to_string());
+    assert_eq!((&waiting["rule"], &waiting["deliveries"][0]["status"]), (&Value::Null, &json!("pending")));
+    let waiting = decision(&explained, "wanted", &targets[1].to_string());
+    assert_eq!((&waiting["rule"], &waiting["deliveries"][0]["status"]), (&json!("order.*"), &json!("pending")));
+    let missed = decision(&explained, "unwanted", &later);
+    assert!(missed["why"].as_str().unwrap().starts_with("it was created after"), "{missed}");
     engine.stop_all().await;
 }

@@ -2,7 +2,10 @@
 
 use std::{
     str::FromStr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -22,11 +25,13 @@ use super::{
 use crate::{
     domain::{signature, time::rfc3339},
     shutdown::Shutdown,
-    tools::receiver::{Answer, Arrival, Receiver},
+    tools::receiver::{Answer, Arrival, Endpoint, Receiver},
 };
 
 /// Characters of a body that people are shown.
 const SHOWN: usize = 2_000;
+/// Requests that wait to be shown; what comes above them is answered later.
+const WAITING_AT_MOST: usize = 64;
 
 #[derive(Debug, Args)]
 #[command(
@@ -108,10 +113,9 @@ impl Shown {
     fn text(&self) -> String {
         let Self { at, path, status, event_id, event_type, attempt, body, .. } = self;
         let attempt = attempt.map_or(String::new(), |attempt| format!("  attempt {attempt}"));
-        let mut shown: String = plain(body).chars().take(SHOWN).collect();
-        if shown.len() < body.len() && body.chars().count() > SHOWN {
-            shown.push_str(&format!("… ({} bytes)", body.len()));
-        }
+        let end = body.char_indices().nth(SHOWN).map(|(end, _)| end);
+        let rest = end.map_or(String::new(), |_| format!("… ({} bytes)", body.len()));
+        let shown = plain(&body[..end.unwrap_or(body.len())]) + &rest;
         let head = plain(&format!("{at}  {path}  {event_type}  {event_id}{attempt}  answered {status}"));
         format!("{head}\n  {}\n  {shown}", self.signatures_text())
     }
@@ -134,23 +138,35 @@ impl Shown {
     }
 }
 
+/// Answers as it is told to, and hands what came on to be shown.
+#[derive(Clone)]
+struct Shower {
+    secret: Option<String>,
+    fail: Option<Failing>,
+    delay: Duration,
+    count: Arc<AtomicU64>,
+    arrivals: mpsc::Sender<Shown>,
+}
+
+impl Endpoint for Shower {
+    async fn take(&self, arrival: Arrival) -> Answer {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let failing = self.fail.filter(|failing| failing.count.is_none_or(|count| number < count));
+        let status = failing.map_or(StatusCode::NO_CONTENT, |failing| failing.status);
+        // The other end is gone only once this command ends.
+        let _ = self.arrivals.send(Shown::of(&arrival, status, self.secret.as_deref())).await;
+        Answer { status, after: self.delay }
+    }
+}
+
 pub async fn run(context: &Context, args: ListenArgs) -> anyhow::Result<()> {
     let ListenArgs { port, secret, fail, delay } = args;
     if let Some(secret) = &secret {
         signature::check_secret(secret).context("--secret")?;
     }
     let shutdown = Shutdown::on_signals().context("signals cannot be listened to")?;
-    let (arrivals, mut arrived) = mpsc::unbounded_channel();
-    let count = AtomicU64::new(0);
-    let receiver = Receiver::start(port, move |arrival| {
-        let number = count.fetch_add(1, Ordering::Relaxed);
-        let failing = fail.filter(|failing| failing.count.is_none_or(|count| number < count));
-        let status = failing.map_or(StatusCode::NO_CONTENT, |failing| failing.status);
-        // The other end is gone only once this command ends.
-        let _ = arrivals.send(Shown::of(&arrival, status, secret.as_deref()));
-        Answer { status, after: delay }
-    });
-    let receiver = receiver.await?;
+    let (arrivals, mut arrived) = mpsc::channel(WAITING_AT_MOST);
+    let receiver = Receiver::start(port, Shower { secret, fail, delay, count: Arc::default(), arrivals }).await?;
     say(format_args!("listening on http://{}", receiver.address));
     loop {
         let shown = tokio::select! {
@@ -168,6 +184,23 @@ pub async fn run(context: &Context, args: ListenArgs) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_body_is_cut_and_says_so() {
+        let check = |body: String, expected: &str| {
+            let arrival = Arrival {
+                path: "/".to_owned(),
+                at: UNIX_EPOCH,
+                headers: axum::http::HeaderMap::new(),
+                body: body.into(),
+            };
+            let text = Shown::of(&arrival, StatusCode::OK, None).text();
+            assert_eq!(text.lines().last().map(str::trim_start), Some(expected));
+        };
+        check("é".repeat(SHOWN), &"é".repeat(SHOWN));
+        check("é".repeat(SHOWN + 1), &format!("{}… (4002 bytes)", "é".repeat(SHOWN)));
+        check("\u{7f}".repeat(3), "\\u{7f}\\u{7f}\\u{7f}");
+    }
 
     #[test]
     fn a_failure_is_a_status_and_perhaps_a_count() {

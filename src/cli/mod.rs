@@ -10,7 +10,7 @@ mod dead_letter;
 mod demo;
 mod errors;
 mod explain;
-mod json_input;
+mod input;
 mod key;
 mod lines;
 mod listen;

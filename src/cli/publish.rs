@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::{TenantArg, context::Context, json_input, publish_many, values::moment};
+use super::{TenantArg, context::Context, input, publish_many, values::moment};
 use crate::domain::event::NewEvent;
 
 #[derive(Debug, Args)]
@@ -59,7 +59,7 @@ async fn publish_one(context: &Context, args: PublishArgs) -> anyhow::Result<()>
         tenant: args.tenant.tenant,
         event_type: args.event_type.unwrap_or_default(),
         data: match args.data {
-            Some(data) => json_input::read("--data", data, max_bytes, "delivery.max_payload_bytes")?,
+            Some(data) => input::read("--data", data, max_bytes, "delivery.max_payload_bytes")?,
             None => Bytes::from_static(b"{}"),
         },
         timestamp_ms: args.timestamp,

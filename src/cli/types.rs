@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use clap::{Args, Subcommand};
 
-use super::{TenantArg, context::Context, errors, json_input};
+use super::{TenantArg, context::Context, errors, input};
 use crate::{
     api::json::{EventTypeJson, Page},
     domain::{event::check_type, schema::SCHEMA_BYTES},
@@ -110,6 +110,6 @@ fn check_name(event_type: &str) -> anyhow::Result<()> {
 }
 
 fn read(flag: &str, given: String) -> anyhow::Result<String> {
-    let json = json_input::read(flag, given, SCHEMA_BYTES, LIMIT)?;
+    let json = input::read(flag, given, SCHEMA_BYTES, LIMIT)?;
     String::from_utf8(json.into()).map_err(|_| anyhow!("{flag}: not UTF-8"))
 }

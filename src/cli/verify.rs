@@ -1,10 +1,6 @@
 //! `verify`: whether the signatures of a request hold, and why not.
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
@@ -12,12 +8,15 @@ use serde::Serialize;
 
 use super::{
     context::Context,
-    lines::STDIN,
+    input,
     output::aligned,
     signatures::{SignatureJson, are_valid},
     values::{Header, moment},
 };
 use crate::{clock::now_ms, domain::signature, tools::receiver::TOLERANCE_S};
+
+/// More than a delivery can have: `delivery.max_payload_bytes` is at most half of it.
+const BODY_BYTES: usize = 2 * 1024 * 1024;
 
 #[derive(Debug, Args)]
 #[command(
@@ -55,7 +54,7 @@ struct Verdict {
 
 pub fn run(context: &Context, args: VerifyArgs) -> anyhow::Result<()> {
     signature::check_secret(&args.secret).context("--secret")?;
-    let body = read(&args.body)?;
+    let body = input::read_file("--body", &args.body, BODY_BYTES, "no delivery is larger")?;
     let header = |name: &str| {
         let named = |header: &&Header| header.name.eq_ignore_ascii_case(name);
         args.headers.iter().find(named).map(|header| header.value.as_str())
@@ -81,13 +80,4 @@ pub fn run(context: &Context, args: VerifyArgs) -> anyhow::Result<()> {
         bail!("a signature does not hold");
     }
     Ok(())
-}
-
-fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {
-    if path.as_os_str() == STDIN {
-        let mut body = Vec::new();
-        io::stdin().lock().read_to_end(&mut body).context("--body: standard input cannot be read")?;
-        return Ok(body);
-    }
-    fs::read(path).with_context(|| format!("--body: {} cannot be read", path.display()))
 }

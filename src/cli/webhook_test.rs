@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::{TenantArg, context::Context, json_input};
+use super::{TenantArg, context::Context, input};
 use crate::{
     api::json::TestResultJson,
     test_send::{PING, TestSender},
@@ -38,8 +38,7 @@ pub struct TestArgs {
 
 pub async fn run(context: &Context, TestArgs { id, event_type, data, tenant }: TestArgs) -> anyhow::Result<()> {
     let max_bytes = context.config.delivery.max_payload_bytes;
-    let data =
-        data.map(|data| json_input::read("--data", data, max_bytes, "delivery.max_payload_bytes")).transpose()?;
+    let data = data.map(|data| input::read("--data", data, max_bytes, "delivery.max_payload_bytes")).transpose()?;
     let post = context.post()?;
     let streams = context.streams().await?;
     let sender = TestSender::new(streams.clone(), context.manager_of(&streams), post);

@@ -2,7 +2,6 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,7 +9,7 @@ use anyhow::Context;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     http::{HeaderMap, StatusCode, Uri},
     routing::post,
 };
@@ -20,8 +19,6 @@ use crate::domain::signature::{self, SchemeResult, header};
 
 /// How old a signature may be: the tolerance that Standard Webhooks recommends.
 pub const TOLERANCE_S: u64 = 300;
-/// Far more than `delivery.max_payload_bytes` may be.
-const BODY_BYTES: usize = 64 * 1024 * 1024;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -59,25 +56,28 @@ pub struct Answer {
     pub after: Duration,
 }
 
+/// What is behind the address.
+pub trait Endpoint: Clone + Send + Sync + 'static {
+    /// Takes a request.
+    fn take(&self, arrival: Arrival) -> impl Future<Output = Answer> + Send;
+}
+
 /// A running receiver; it ends with its value.
 pub struct Receiver {
     pub address: SocketAddr,
     serving: JoinHandle<()>,
 }
 
-type Take = Arc<dyn Fn(Arrival) -> Answer + Send + Sync>;
-
 impl Receiver {
-    /// Listens on a port of the loopback address, 0 for a free one; `take` answers each POST.
+    /// Listens on a port of the loopback address, 0 for a free one; `endpoint` takes each POST of up to 2 MB.
     ///
     /// # Errors
     /// It cannot listen.
-    pub async fn start(port: u16, take: impl Fn(Arrival) -> Answer + Send + Sync + 'static) -> anyhow::Result<Self> {
+    pub async fn start(port: u16, endpoint: impl Endpoint) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port));
         let listener = listener.await.with_context(|| format!("port {port} of 127.0.0.1 cannot be listened on"))?;
         let address = listener.local_addr()?;
-        let endpoint = post(answer).layer(DefaultBodyLimit::max(BODY_BYTES)).with_state(Arc::new(take) as Take);
-        let router = Router::new().fallback_service(endpoint);
+        let router = serving(endpoint);
         let serving = tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the receiver ended");
@@ -93,9 +93,13 @@ impl Drop for Receiver {
     }
 }
 
-async fn answer(State(take): State<Take>, uri: Uri, headers: HeaderMap, body: Bytes) -> StatusCode {
+fn serving<E: Endpoint>(endpoint: E) -> Router {
+    Router::new().fallback_service(post(answer::<E>).with_state(endpoint))
+}
+
+async fn answer<E: Endpoint>(State(endpoint): State<E>, uri: Uri, headers: HeaderMap, body: Bytes) -> StatusCode {
     let path = uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-    let Answer { status, after } = take(Arrival { path, at: SystemTime::now(), headers, body });
+    let Answer { status, after } = endpoint.take(Arrival { path, at: SystemTime::now(), headers, body }).await;
     sleep(after).await;
     status
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     domain::signature::SchemeResult,
-    tools::receiver::{self, Answer},
+    tools::receiver::{self, Answer, Endpoint},
 };
 
 /// A request as it arrived.
@@ -53,8 +53,7 @@ impl Receiver {
     /// It cannot listen.
     pub async fn start() -> anyhow::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let taking = shared.clone();
-        let receiver = receiver::Receiver::start(0, move |arrival| taking.take(&arrival)).await?;
+        let receiver = receiver::Receiver::start(0, shared.clone()).await?;
         Ok(Self { receiver, shared })
     }
 
@@ -94,8 +93,10 @@ impl Shared {
         // No code that can panic runs while it is locked.
         action(&mut self.endpoints.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
 
-    fn take(&self, arrival: &receiver::Arrival) -> Answer {
+impl Endpoint for Arc<Shared> {
+    async fn take(&self, arrival: receiver::Arrival) -> Answer {
         let answer = |status| Answer { status, after: Duration::ZERO };
         let endpoint = arrival.path.trim_start_matches('/');
         let (secret, is_failing) =

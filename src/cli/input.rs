@@ -1,8 +1,9 @@
-//! JSON that a flag gives: as it stands, of a file, or of standard input.
+//! What a flag gives: as it stands, of a file, or of standard input.
 
 use std::{
     fs::File,
     io::{self, Read},
+    path::Path,
 };
 
 use anyhow::{Context as _, bail};
@@ -16,18 +17,30 @@ use super::lines::STDIN;
 /// # Errors
 /// It cannot be read, or is too large.
 pub fn read(flag: &str, given: String, max_bytes: usize, limit: &str) -> anyhow::Result<Bytes> {
-    let read = match given.strip_prefix('@') {
-        Some(path) => File::open(path)
-            .and_then(|file| read_at_most(file, max_bytes))
-            .with_context(|| format!("{flag}: {path} cannot be read"))?,
-        None if given == STDIN => read_at_most(io::stdin().lock(), max_bytes)
-            .with_context(|| format!("{flag}: standard input cannot be read"))?,
+    let source = match given.strip_prefix('@') {
+        Some(path) => Path::new(path),
+        None if given == STDIN => Path::new(STDIN),
         None => return Ok(given.into()),
+    };
+    Ok(Bytes::copy_from_slice(read_file(flag, source, max_bytes, limit)?.trim_ascii()))
+}
+
+/// The bytes of the file that `flag` names, or those of standard input for `-`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_file(flag: &str, path: &Path, max_bytes: usize, limit: &str) -> anyhow::Result<Vec<u8>> {
+    let read = if path.as_os_str() == STDIN {
+        read_at_most(io::stdin().lock(), max_bytes).with_context(|| format!("{flag}: standard input cannot be read"))?
+    } else {
+        File::open(path)
+            .and_then(|file| read_at_most(file, max_bytes))
+            .with_context(|| format!("{flag}: {} cannot be read", path.display()))?
     };
     if read.len() > max_bytes {
         bail!("{flag}: more than {max_bytes} bytes are not allowed ({limit})");
     }
-    Ok(Bytes::copy_from_slice(read.trim_ascii()))
+    Ok(read)
 }
 
 fn read_at_most(input: impl Read, max_bytes: usize) -> io::Result<Vec<u8>> {

@@ -51,6 +51,7 @@ pub struct Config {
     pub secrets: Secrets,
     pub ingest: Ingest,
     pub metrics: Metrics,
+    pub traces: Traces,
     pub log: Log,
     /// The presets by name.
     #[serde(rename = "retry", deserialize_with = "values::presets")]
@@ -189,6 +190,14 @@ impl fmt::Debug for Secrets {
 pub struct Metrics {
     #[serde(deserialize_with = "values::address")]
     pub listen: SocketAddr,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// Nothing is traced without.
+    #[serde(deserialize_with = "values::collector")]
+    pub otlp_endpoint: Option<Url>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -290,7 +290,7 @@ impl Janitor {
             }
         }
         if dropped > 0 {
-            tracing::warn!(webhook = %subscription, dropped, "deliveries waited too long: they are dead letters now");
+            tracing::warn!(webhook_id = %subscription, dropped, "deliveries waited too long: they are dead letters now");
         }
         Ok(())
     }
@@ -315,6 +315,8 @@ impl Janitor {
         let age_ms = all.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
         show(&all, at_front_door, Duration::from_millis(age_ms));
         if let Some(report) = failures.note(self.streams.server_report().await) {
+            let aof = report.aof;
+            metrics::redis_aof(aof.is_enabled, aof.is_written, aof.is_rewritten, aof.bytes);
             metrics::redis_findings("faults", report.faults.len());
             metrics::redis_findings("losses", report.losses_for(self.settings.durability).len());
             metrics::redis_findings("advice", report.advice.len());

@@ -13,7 +13,7 @@
 //! | row | modules, each after those it uses | may import |
 //! |---|---|---|
 //! | 0 | `domain` | std and value crates |
-//! | 1 | `clock` `config` `secrets` `shutdown` `metrics` `logging` `redis_server` | `domain` and its row's left |
+//! | 1 | `clock` `config` `secrets` `shutdown` `metrics` `traces` `logging` `redis_server` | `domain` and its row's left |
 //! | 2 | `streams` `backoff` `connect` | rows 0-1 and its row's left |
 //! | 3a | `publish` `manage` `send::post` | rows 0-2 |
 //! | 3b | `send::request` | rows 0-2 and `send::post` |
@@ -44,3 +44,4 @@ pub mod sources;
 pub mod streams;
 pub mod test_send;
 pub mod tools;
+pub mod traces;

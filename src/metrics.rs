@@ -47,6 +47,7 @@ const OLDEST_SECONDS: &str = "posthaste_oldest_undelivered_seconds";
 const IN_FLIGHT: &str = "posthaste_in_flight";
 const REDIS_ERRORS: &str = "posthaste_redis_errors_total";
 const LEASES_LOST: &str = "posthaste_leases_lost_total";
+const DUPLICATES: &str = "posthaste_possible_duplicates_total";
 const STALE_SETTLES: &str = "posthaste_stale_settles_total";
 const MENDED: &str = "posthaste_audit_mended_total";
 const DISABLED: &str = "posthaste_webhooks_disabled_total";
@@ -56,6 +57,8 @@ const SHARDS_LED: &str = "posthaste_shards_led";
 const BELL_GAPS: &str = "posthaste_bell_gaps_total";
 const SCRIPT_SECONDS: &str = "posthaste_redis_script_seconds";
 const REDIS_MEMORY: &str = "posthaste_redis_memory_bytes";
+const REDIS_AOF: &str = "posthaste_redis_aof";
+const REDIS_AOF_BYTES: &str = "posthaste_redis_aof_bytes";
 const REDIS_FINDINGS: &str = "posthaste_redis_findings";
 const BUILD_INFO: &str = "posthaste_build_info";
 
@@ -80,6 +83,12 @@ pub const ALL: &[Metric] = &[
     metric(IN_FLIGHT, Kind::Gauge, "", "POSTs under way in this process."),
     metric(REDIS_ERRORS, Kind::Counter, "kind", "Calls to Redis that failed."),
     metric(LEASES_LOST, Kind::Counter, "", "Deliveries taken over from a sender that stopped while it held them."),
+    metric(
+        DUPLICATES,
+        Kind::Counter,
+        "",
+        "POSTs made although the one of a sender that stopped may have arrived: duplicates that are risked knowingly.",
+    ),
     metric(STALE_SETTLES, Kind::Counter, "", "Results that came after another sender had taken the delivery over."),
     metric(
         MENDED,
@@ -104,6 +113,13 @@ pub const ALL: &[Metric] = &[
         "Time from the call of a script in Redis to its answer, by the script's name.",
     ),
     metric(REDIS_MEMORY, Kind::Gauge, "kind", "Memory of Redis: used, and its limit (0 for none)."),
+    metric(
+        REDIS_AOF,
+        Kind::Gauge,
+        "state",
+        "The append-only file of Redis: 1 where it is enabled, its last write and its last rewrite succeeded, else 0.",
+    ),
+    metric(REDIS_AOF_BYTES, Kind::Gauge, "", "Size of the append-only file of Redis."),
     metric(
         REDIS_FINDINGS,
         Kind::Gauge,
@@ -137,10 +153,10 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
         }
     }
     gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-    for unlabelled in [PUBLISHED, DISPATCHED, UNMATCHED, RETRIES, LEASES_LOST, STALE_SETTLES, MENDED, BELL_GAPS] {
-        counter!(unlabelled).absolute(0);
-    }
     // A counter that begins with its first event tells no increase by it.
+    for metric in ALL.iter().filter(|metric| metric.kind == Kind::Counter && metric.labels.is_empty()) {
+        counter!(metric.name).absolute(0);
+    }
     for reason in Reason::ALL {
         counter!(DEAD_LETTERS, "reason" => reason.name()).absolute(0);
     }
@@ -252,6 +268,14 @@ pub fn redis_memory(used_bytes: u64, max_bytes: u64) {
     gauge!(REDIS_MEMORY, "kind" => "limit").set(max_bytes as f64);
 }
 
+/// Whether the append-only file of Redis is enabled, its last write and its last rewrite succeeded, and its size.
+pub fn redis_aof(is_enabled: bool, is_written: bool, is_rewritten: bool, bytes: u64) {
+    for (state, is_so) in [("enabled", is_enabled), ("written", is_written), ("rewritten", is_rewritten)] {
+        gauge!(REDIS_AOF, "state" => state).set(f64::from(u8::from(is_so)));
+    }
+    gauge!(REDIS_AOF_BYTES).set(bytes as f64);
+}
+
 /// How many things are amiss in Redis: faults, losses or advice.
 pub fn redis_findings(kind: &'static str, count: usize) {
     gauge!(REDIS_FINDINGS, "kind" => kind).set(count as f64);
@@ -270,6 +294,11 @@ pub fn redis_error(kind: &'static str) {
 /// A delivery was taken over from a sender that stopped.
 pub fn lease_lost() {
     counter!(LEASES_LOST).increment(1);
+}
+
+/// A delivery is posted again that may have arrived before.
+pub fn possible_duplicate() {
+    counter!(DUPLICATES).increment(1);
 }
 
 /// Results came too late to count.

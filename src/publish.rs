@@ -21,6 +21,7 @@ use crate::{
     },
     metrics,
     streams::{APPEND_AT_MOST, APPEND_BYTES, Append, Appended, Error, ShardId, Streams},
+    traces::{Span, Traces},
 };
 
 pub use types::TypeChecker;
@@ -59,7 +60,13 @@ pub type Answer = Result<Published, PublishError>;
 
 struct Waiting {
     event: NewEvent,
+    caller: Caller,
+}
+
+/// Who waits for an event to be appended.
+struct Caller {
     answer: oneshot::Sender<Answer>,
+    span: Span,
 }
 
 /// An event that has its place among those to be appended.
@@ -72,6 +79,7 @@ pub struct Publisher {
     lanes: Vec<mpsc::Sender<Waiting>>,
     max_payload_bytes: usize,
     types: TypeChecker,
+    traces: Traces,
 }
 
 impl Publisher {
@@ -85,7 +93,13 @@ impl Publisher {
                 sender
             })
             .collect();
-        Self { streams, lanes, max_payload_bytes, types }
+        Self { streams, lanes, max_payload_bytes, types, traces: Traces::default() }
+    }
+
+    /// The same, with a span of each event to `traces`.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Appends an event to the log. When the caller goes away meanwhile, it may be appended all the same.
@@ -102,15 +116,19 @@ impl Publisher {
     ///
     /// # Errors
     /// What is wrong with the event, or with Redis where its type has to be looked up.
-    pub fn submit(&self, event: NewEvent) -> impl Future<Output = Result<Submitted, PublishError>> + Send + 'static {
+    pub fn submit(
+        &self,
+        mut event: NewEvent,
+    ) -> impl Future<Output = Result<Submitted, PublishError>> + Send + 'static {
         let checked = event.validate(self.max_payload_bytes).and_then(|()| check_json(&event.data));
         let lane = self.lanes[usize::from(self.streams.shard_of(&event.tenant))].clone();
-        let types = self.types.clone();
+        let (types, traces) = (self.types.clone(), self.traces.clone());
         async move {
             checked?;
             types.check(&event).await?;
             let (answer, answered) = oneshot::channel();
-            lane.send(Waiting { event, answer }).await.map_err(|_| stopped())?;
+            let span = traces.publish(&mut event);
+            lane.send(Waiting { event, caller: Caller { answer, span } }).await.map_err(|_| stopped())?;
             Ok(Submitted(answered))
         }
     }
@@ -128,6 +146,17 @@ impl Submitted {
 
 fn stopped() -> Error {
     Error::Unavailable("publishing has stopped".to_owned())
+}
+
+impl Caller {
+    fn tell(self, answer: Answer) {
+        match &answer {
+            Ok(published) => self.span.published(published.id),
+            Err(error) => self.span.failed(error),
+        }
+        // One that went away needs no answer.
+        drop(self.answer.send(answer));
+    }
 }
 
 async fn run_lane(streams: Streams, shard: ShardId, mut queue: mpsc::Receiver<Waiting>) {
@@ -156,20 +185,19 @@ async fn run_lane(streams: Streams, shard: ShardId, mut queue: mpsc::Receiver<Wa
 }
 
 async fn append(streams: &Streams, shard: ShardId, batch: Vec<Waiting>) {
-    let (entries, answers): (Vec<_>, Vec<_>) = batch
+    let (entries, callers): (Vec<_>, Vec<_>) = batch
         .into_iter()
-        .map(|waiting| (Append::Event { event: waiting.event, source_id: None }, waiting.answer))
+        .map(|waiting| (Append::Event { event: waiting.event, source_id: None }, waiting.caller))
         .unzip();
     match append_with_repeats(streams, shard, &entries).await {
         Ok(results) => {
-            for (answer, result) in answers.into_iter().zip(results) {
-                // A caller that went away needs no answer.
-                drop(answer.send(published(result)));
+            for (caller, result) in callers.into_iter().zip(results) {
+                caller.tell(published(result));
             }
         }
         Err(error) => {
-            for answer in answers {
-                drop(answer.send(Err(error.clone().into())));
+            for caller in callers {
+                caller.tell(Err(error.clone().into()));
             }
         }
     }

@@ -65,7 +65,7 @@ impl TestSender {
         let target = Target::new(subscription)?;
         let event = event(&target, event_type, data);
         let delivery = DeliveryId { event: event.id.at, subscription: target.subscription.id, copy: 0 };
-        let attempt = Attempt { is_test: true, ..target.attempt(&self.post, &event, delivery, 1).await };
+        let attempt = Attempt { is_test: true, ..target.attempt(&self.post, &event, delivery, 1, None).await };
         Ok((self.keep(&attempt).await, attempt))
     }
 
@@ -79,15 +79,16 @@ impl TestSender {
         let kept = self.streams.log_test(attempt).await;
         tracing::info!(
             tenant = attempt.tenant,
-            webhook = %attempt.subscription,
+            webhook_id = %attempt.subscription,
             event_type = attempt.event_type,
-            status = attempt.status(),
-            error = attempt.failure_text(),
-            response_time_ms = attempt.response_time_ms as u64,
+            response_status = attempt.status(),
+            error_kind = attempt.failure().map(|failure| failure.kind.name()),
+            error = attempt.failure().map(|failure| failure.text.as_str()),
+            response_time_ms = attempt.response_time_ms,
             "test send"
         );
         kept.unwrap_or_else(|error| {
-            tracing::warn!(webhook = %attempt.subscription, %error, "a test send is missing from the log of attempts");
+            tracing::warn!(webhook_id = %attempt.subscription, %error, "a test send is missing from the log of attempts");
             None
         })
     }
@@ -107,5 +108,6 @@ fn event(target: &Target, event_type: &str, data: Bytes) -> Event {
         conversation_id: None,
         only_for: Some(subscription.id),
         config_version: StreamId::ZERO,
+        trace: None,
     }
 }

@@ -1,7 +1,7 @@
 #!lua
 -- Appends events to the log of one shard, each once. Refused when memory is short, before any write.
 -- ARGV 2 call id  3 ms that a key is remembered  4 events (MessagePack, each an array: nonce, type, tenant, ts,
---        conversation id, to, hashes of its keys, hash of type and body, id at the source, fault; "" for what is absent)
+--        conversation id, to, hashes of its keys, hash of type and body, id at the source, fault, traceparent; "" for what is absent)
 --      5 source or ""  6 its ids whose acknowledgement is confirmed (MessagePack)
 --      7… the body of each event (apart, since cmsgpack reads no binary)
 -- An event with a fault could not be read: its body is the raw fields, and it is kept as a dead letter.
@@ -35,14 +35,16 @@ local function raw(event, body)
   local named = { type = event[2], tenant = event[3], data = body }
   if event[4] ~= '' then named.timestamp = event[4] end
   if event[5] ~= '' then named.conversation_id = event[5] end
+  if event[11] ~= '' then named.traceparent = event[11] end
   return cmsgpack.pack(named)
 end
 
-local function append(nonce, type, tenant, ts, body, conversation, to)
+local function append(nonce, type, tenant, ts, body, conversation, to, trace)
   local event = { 'i', nonce, 'v', call('HGET', P .. ':cfgv', tenant) or '0-0', 't', type, 'tn', tenant, 'ts', ts, 'b', body }
   if ts == '' then event[10] = now end
   if conversation ~= '' then event[#event + 1], event[#event + 2] = 'cv', conversation end
   if to ~= '' then event[#event + 1], event[#event + 2] = 'to', to end
+  if trace ~= '' then event[#event + 1], event[#event + 2] = 'tp', trace end
   return call('XADD', P .. ':events', '*', unpack(event))
 end
 
@@ -55,7 +57,7 @@ local function seen(tenant, hashes)
 end
 
 local function publish(event, body)
-  local nonce, type, tenant, ts, conversation, to, idem, same, inId, fault = unpack(event, 1, 10)
+  local nonce, type, tenant, ts, conversation, to, idem, same, inId, fault, trace = unpack(event, 1, 11)
   if inId ~= '' and call('ZSCORE', moving, inId) then return { 'moved' } end
   if inId ~= '' then call('ZADD', moving, now, inId) end
   if fault ~= '' then return bad(tenant, fault, body) end
@@ -73,7 +75,7 @@ local function publish(event, body)
     if inId == '' then return { 'full' } end
     return bad(tenant, 'tenant_full: the tenant has as much waiting as it may (max_stored_mb)', raw(event, body))
   end
-  local ev = append(nonce, type, tenant, ts, body, conversation, to)
+  local ev = append(nonce, type, tenant, ts, body, conversation, to, trace)
   for hash in idem:gmatch('%S+') do
     call('SET', key('idem', tenant .. ':' .. hash), ev .. ' ' .. nonce .. ' ' .. same, 'PX', ARGV[3])
   end

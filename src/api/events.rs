@@ -24,10 +24,15 @@ use super::{
     input::EventBody,
     json::{DeliveryJson, EventJson, Page, ProblemJson},
     params::{EventParams, PageParams, Params, page_of, place},
+    trace::trace_of,
 };
 use crate::{
     clock::now_ms,
-    domain::id::{DeliveryId, EventId},
+    domain::{
+        event::NewEvent,
+        id::{DeliveryId, EventId},
+        trace::TraceContext,
+    },
     manage::{EventFilter, Seed},
     publish::Submitted,
 };
@@ -76,6 +81,7 @@ pub(super) struct BatchResults {
 /// `Idempotency-Key`, is the same event.
 #[utoipa::path(
     post, operation_id = "publish_event", path = "/api/v1/events", tag = "Events", request_body = EventBody,
+    params(("traceparent" = Option<String>, Header, description = "The trace that the event belongs to (W3C)")),
     responses((status = 202, description = "It is in the log", body = Accepted)),
 )]
 pub(super) async fn publish(
@@ -90,7 +96,7 @@ pub(super) async fn publish(
     let key = idempotency_key(&parts.headers)?;
     let body = read_body(&api, body, &parts, api.settings.max_payload_bytes + ENVELOPE_BYTES).await?;
     api.manager.ensure_tenant(&tenant).await?;
-    let id = answer(submit(&api, &tenant, &body, Key::Given(key)).await).await?;
+    let id = answer(submit(&api, &tenant, &body, Key::Given(key), trace_of(&parts.headers)).await).await?;
     Ok((StatusCode::ACCEPTED, Answer(Accepted { id: id.to_string() })))
 }
 
@@ -103,8 +109,14 @@ enum Key {
 }
 
 /// Takes an event to publish it; those of a tenant come into the log in the order in which they are taken.
-async fn submit(api: &Api, tenant: &str, body: &[u8], key: Key) -> Result<Submitted, Problem> {
-    let mut event = parse::<EventBody>(body)?.into_event(tenant.to_owned())?;
+async fn submit(
+    api: &Api,
+    tenant: &str,
+    body: &[u8],
+    key: Key,
+    trace: Option<Box<TraceContext>>,
+) -> Result<Submitted, Problem> {
+    let mut event = NewEvent { trace, ..parse::<EventBody>(body)?.into_event(tenant.to_owned())? };
     let key = match key {
         Key::Given(Some(key)) if event.idempotency_key.as_ref().is_some_and(|field| *field != key) => {
             return Err(Problem::invalid("idempotency_key", "the header Idempotency-Key says another: give one"));
@@ -134,6 +146,7 @@ fn check_size(bytes: usize, most: usize) -> Result<(), Problem> {
 /// A JSON array, or NDJSON with a line for each. A bad one does not sink the rest.
 #[utoipa::path(
     post, operation_id = "publish_events", path = "/api/v1/events/batch", tag = "Events",
+    params(("traceparent" = Option<String>, Header, description = "The trace that all of them belong to (W3C)")),
     request_body(description = "Up to 1,000 events", content(
         (Vec<EventBody> = "application/json"), (String = "application/x-ndjson"),
     )),
@@ -156,11 +169,12 @@ pub(super) async fn publish_batch(
     }
     api.manager.ensure_tenant(&tenant).await?;
     let mut submitted = Vec::with_capacity(items.len());
+    let trace = trace_of(&parts.headers);
     // A batch that was broken off is published once more with the same seed: what came into the log is not doubled.
     let seed = parts.extensions.get::<Seed>().map(|seed| format!("batch {}.{}", seed.ms, seed.random));
     for (index, item) in items.into_iter().enumerate() {
         let key = seed.as_ref().map(|seed| format!("{seed}.{index}"));
-        submitted.push(submit(&api, &tenant, item, Key::IfNone(key)).await);
+        submitted.push(submit(&api, &tenant, item, Key::IfNone(key), trace.clone()).await);
     }
     let results = join_all(submitted.into_iter().map(answer)).await;
     // Nothing was taken, and the same may be sent again: better said once than a thousand times.

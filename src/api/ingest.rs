@@ -23,6 +23,7 @@ use super::{
     extract::{Id, parse, read_body},
     rate::{self, Allowance},
     serve::Peer,
+    trace::trace_of,
 };
 use crate::{
     clock::now_ms,
@@ -53,6 +54,7 @@ const NO_SECRET: &str = "no webhook has this secret";
         ("X-Hub-Signature-256" = Option<String>, Header, description = "`sha256=` and the hex HMAC-SHA256 of the body"),
         ("webhook-id" = Option<String>, Header), ("webhook-timestamp" = Option<String>, Header),
         ("webhook-signature" = Option<String>, Header),
+        ("traceparent" = Option<String>, Header, description = "The trace that the event belongs to (W3C)"),
     ),
     request_body(content = serde_json::Value, description = "Any JSON: the event's data"),
     responses((
@@ -103,6 +105,7 @@ async fn take(api: &Api, id: &str, of_address: Allowance, request: Request) -> R
         data: body.bytes.clone(),
         only_for: Some(subscription.id),
         signatures,
+        trace: trace_of(&parts.headers),
         ..NewEvent::default()
     };
     let published = api.publisher.publish(event).await?;

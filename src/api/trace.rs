@@ -1,4 +1,4 @@
-//! A name for each request, in its answer and in every line of the log about it.
+//! A name for each request, in its answer and in every line of the log about it; and the trace that its caller is in.
 
 use std::time::Instant;
 
@@ -7,8 +7,10 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::Instrument;
+
+use crate::domain::trace::{TRACEPARENT, TraceContext};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const ID_CHARS: usize = 64;
@@ -23,8 +25,9 @@ pub(super) async fn trace(request: Request, next: Next) -> Response {
     let mut response = async {
         let response = next.run(request).await;
         // The route, not the path: that one may hold what is nobody's business.
-        let took_ms = started.elapsed().as_millis() as u64;
-        tracing::debug!(%method, route, status = response.status().as_u16(), took_ms, "answered");
+        let response_time_ms = started.elapsed().as_millis() as u64;
+        let response_status = response.status().as_u16();
+        tracing::debug!(%method, route, response_status, response_time_ms, "answered");
         response
     }
     .instrument(span)
@@ -33,6 +36,15 @@ pub(super) async fn trace(request: Request, next: Next) -> Response {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
     response
+}
+
+/// Where the caller is in a trace, if it says so, and once (W3C Trace Context, §3.2.1).
+pub(super) fn trace_of(headers: &HeaderMap) -> Option<Box<TraceContext>> {
+    let mut said = headers.get_all(TRACEPARENT).iter();
+    match (said.next(), said.next()) {
+        (Some(value), None) => value.to_str().ok()?.parse().ok().map(Box::new),
+        _ => None,
+    }
 }
 
 /// The caller's own, if it can stand in a line of the log.

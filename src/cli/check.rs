@@ -83,6 +83,7 @@ fn print(context: &Context, report: &ServerReport, findings: &[Finding]) -> anyh
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::streams::AppendOnlyFile;
 
     #[test]
     fn durability_says_whether_a_possible_loss_is_a_fault() {
@@ -91,6 +92,7 @@ mod tests {
             version: "7.0.15".into(),
             used_memory_bytes: 1,
             max_memory_bytes: 0,
+            aof: AppendOnlyFile { is_enabled: true, is_written: true, is_rewritten: true, bytes: 1 },
             faults: vec!["fault".into()],
             losses: vec!["loss".into()],
             advice: vec!["advice".into()],

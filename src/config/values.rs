@@ -152,6 +152,28 @@ pub fn public_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<U
     }
 }
 
+/// Empty is none. A password would be shown with the URL, and there is a variable for headers.
+pub fn collector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let is_plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    let url = Url::parse(&text).ok().filter(is_plain);
+    url.map(Some).ok_or_else(|| {
+        D::Error::custom(
+            "must be a URL such as http://127.0.0.1:4318, without user, query or fragment: credentials are headers \
+             (OTEL_EXPORTER_OTLP_HEADERS)",
+        )
+    })
+}
+
 /// Networks; a bare address is a network of one.
 pub fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<IpNet>>, D::Error> {
     network_list(deserializer).map(Some)

@@ -23,6 +23,7 @@ use crate::{
     metrics,
     shutdown::Shutdown,
     streams::{Error, Expansion, LogEntry, LogReader, Refusal, Result, ShardId, Streams, TRACKED_TARGETS},
+    traces::Traces,
 };
 
 /// How long a read waits for new events; after an empty one, what is pending is looked at again.
@@ -36,10 +37,11 @@ const POISON_AFTER: u32 = 3;
 const BETWEEN_FAILURES: Duration = Duration::from_millis(500);
 
 /// Reads the logs of the shards it leads until it is told to stop.
-pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>, shutdown: Shutdown) {
+pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>, traces: Traces, shutdown: Shutdown) {
     let mut dispatcher = Dispatcher {
         streams,
         led,
+        traces,
         matchers: HashMap::new(),
         stragglers: HashSet::new(),
         reader: None,
@@ -54,6 +56,7 @@ pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>, shutdow
 struct Dispatcher {
     streams: Streams,
     led: watch::Receiver<Arc<[ShardId]>>,
+    traces: Traces,
     matchers: HashMap<ShardId, Matcher>,
     /// Shards that may have events which were read and not done.
     stragglers: HashSet<ShardId>,
@@ -165,7 +168,7 @@ impl Dispatcher {
         for (shard, entries) in by_shard {
             // A shard that is not led any more is its new leader's.
             let Some(matcher) = self.matchers.remove(&shard) else { continue };
-            let worker = ShardWorker { streams: self.streams.clone(), shard, matcher };
+            let worker = ShardWorker { streams: self.streams.clone(), shard, matcher, traces: self.traces.clone() };
             shards.spawn(worker.expand_all(entries));
         }
         let mut answer = Ok(());
@@ -194,6 +197,7 @@ struct ShardWorker {
     streams: Streams,
     shard: ShardId,
     matcher: Matcher,
+    traces: Traces,
 }
 
 impl ShardWorker {
@@ -262,13 +266,15 @@ impl ShardWorker {
     }
 
     async fn expand(&mut self, events: &[Event]) -> Result<Progress> {
-        let mut chunks = Vec::new();
+        let (mut chunks, mut spans) = (Vec::new(), Vec::new());
         let (mut dispatched, mut unmatched) = (0, 0);
         for event in events {
+            let span = self.traces.dispatch(event);
             let targets = self.matcher.targets(event).await?;
             dispatched += 1;
             unmatched += u64::from(targets.is_empty());
             chunks.extend(chunks_of(event, &targets, None));
+            spans.push((span, targets.len()));
         }
         let mut done = 0;
         while done < chunks.len() {
@@ -291,6 +297,7 @@ impl ShardWorker {
                 }
             }
         }
+        spans.into_iter().for_each(|(span, targets)| span.dispatched(targets));
         metrics::events_dispatched(dispatched, unmatched);
         Ok(Progress::Done)
     }
@@ -349,6 +356,7 @@ mod tests {
             conversation_id: None,
             only_for: None,
             config_version: StreamId::ZERO,
+            trace: None,
         }
     }
 

@@ -7,6 +7,7 @@ use super::{
     id::{EventId, StreamId, SubscriptionId},
     subscription::PayloadFormat,
     time,
+    trace::TraceContext,
 };
 
 /// The tenant of what names none.
@@ -33,6 +34,8 @@ pub struct Event {
     pub only_for: Option<SubscriptionId>,
     /// The newest change of the tenant's subscriptions when it was published: whoever matches it must know at least that.
     pub config_version: StreamId,
+    /// Where its publishing is in a trace, if it is in one; most are in none, and shall not carry the room for it.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Event {
@@ -75,6 +78,8 @@ pub struct NewEvent {
     /// What the signed request that it came by is known by: for a day a request known by one of these is the same event,
     /// whatever else it says.
     pub signatures: Vec<String>,
+    /// Where its publisher is in a trace, if it said so.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl NewEvent {
@@ -169,6 +174,7 @@ mod tests {
             conversation_id: None,
             only_for: None,
             config_version: StreamId::ZERO,
+            trace: None,
         }
     }
 

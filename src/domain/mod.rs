@@ -20,6 +20,7 @@ pub mod signature;
 pub mod statistics;
 pub mod subscription;
 pub mod time;
+pub mod trace;
 
 /// A value that a user gave and that cannot be taken: which field, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -258,7 +258,7 @@ impl Manager {
                 Ok(false) => {}
                 Err(error) => {
                     // It is deleted all the same: the upkeep clears what is left.
-                    tracing::warn!(webhook = %id, %error, "what waited for a deleted webhook is cleared later");
+                    tracing::warn!(webhook_id = %id, %error, "what waited for a deleted webhook is cleared later");
                     return Ok(());
                 }
             }

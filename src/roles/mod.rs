@@ -1,6 +1,7 @@
 //! What a process does: one role, or with `serve` all of them.
 
 mod admin_key;
+mod otlp;
 
 use std::{io::Write, net::SocketAddr, time::Duration};
 
@@ -8,7 +9,10 @@ use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, task::JoinSet};
 
-use self::admin_key::{AdminKey, admin_key};
+use self::{
+    admin_key::{AdminKey, admin_key},
+    otlp::Exporter,
+};
 use crate::{
     api::{self, Api},
     backoff::Backoff,
@@ -25,6 +29,7 @@ use crate::{
     shutdown::{self, Shutdown},
     sources,
     streams::{Error, Streams},
+    traces::Traces,
 };
 
 /// Time between two rounds of upkeep.
@@ -94,15 +99,18 @@ pub async fn run_until(
         _ => None,
     };
     let url = embedded.as_ref().map_or_else(|| connect::url(&config), |redis| Ok(redis.url().to_owned()))?;
+    let name = process_name();
+    let exporter = Exporter::start(&config, role.name(), &name)?;
     let ran = async {
         let streams = open(&config, &url, options.wait, &shutdown).await?;
         check_server(&config, &streams, embedded.is_some()).await?;
         let types = TypeChecker::new(&streams, config.api.strict_types);
-        let process =
-            Process { config: &config, role, streams, types, name: process_name(), figures, shutdown: &shutdown };
+        let traces = exporter.traces();
+        let process = Process { config: &config, role, streams, types, name, figures, traces, shutdown: &shutdown };
         process.run(listeners, admin_key).await
     }
     .await;
+    exporter.stop().await;
     if let Some(redis) = embedded {
         redis.stop().await;
     }
@@ -176,6 +184,7 @@ struct Process<'p> {
     types: TypeChecker,
     name: String,
     figures: PrometheusHandle,
+    traces: Traces,
     shutdown: &'p Shutdown,
 }
 
@@ -191,8 +200,9 @@ impl Process<'_> {
         }
         if self.role.is(Role::Sources) {
             let (streams, name, shutdown) = (self.streams.clone(), self.name.clone(), self.shutdown.clone());
+            let (types, traces) = (self.types.clone(), self.traces.clone());
             let max = self.config.delivery.max_payload_bytes;
-            tasks.spawn(done(sources::run(streams, self.manager(), self.types.clone(), name, max, shutdown)));
+            tasks.spawn(done(sources::run(streams, self.manager(), types, name, max, traces, shutdown)));
         }
         if self.role.is(Role::Sender) {
             self.start_sender(&mut tasks)?;
@@ -224,7 +234,7 @@ impl Process<'_> {
             every: UPKEEP_EVERY,
         };
         tasks.spawn(done(leadership.run(shutdown.clone())));
-        tasks.spawn(done(dispatch::run(streams.clone(), led.clone(), shutdown.clone())));
+        tasks.spawn(done(dispatch::run(streams.clone(), led.clone(), self.traces.clone(), shutdown.clone())));
         tasks.spawn(done(replay::run(streams.clone(), led.clone(), shutdown.clone())));
         tasks.spawn(done(janitor::run(streams.clone(), settings, led, shutdown.clone())));
     }
@@ -236,6 +246,7 @@ impl Process<'_> {
             max_in_flight: config.delivery.max_in_flight as u32,
             max_age: config.delivery.max_age,
             grace: config.shutdown_grace,
+            traces: self.traces.clone(),
         };
         tasks.spawn(done(send::run(self.streams.clone(), post, settings, self.shutdown.clone())));
         self.list_as("sender", tasks);
@@ -256,7 +267,8 @@ impl Process<'_> {
     ) -> anyhow::Result<()> {
         let max_payload_bytes = self.config.delivery.max_payload_bytes;
         let manager = self.manager();
-        let publisher = Publisher::start(self.streams.clone(), self.types.clone(), max_payload_bytes, lanes);
+        let publisher = Publisher::start(self.streams.clone(), self.types.clone(), max_payload_bytes, lanes)
+            .traced(self.traces.clone());
         let figures = self.figures.clone();
         let settings = api::Settings {
             max_payload_bytes,

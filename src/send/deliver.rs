@@ -21,11 +21,12 @@ use crate::{
     backoff::Backoff,
     domain::{
         attempt::Attempt, event::Event, outcome, outcome::Outcome, outcome::Reason,
-        subscription::LONGEST_TIMEOUT_SECONDS,
+        subscription::LONGEST_TIMEOUT_SECONDS, trace::TraceContext,
     },
     metrics,
     shutdown::Shutdown,
     streams::{Ending, Lease, START_WITHIN_MS, Settled},
+    traces::Traces,
 };
 
 /// Past its request's timeout a lease is not renewed any more: the task hangs.
@@ -52,6 +53,7 @@ pub struct Deliverer {
     pub suspect: Mutex<()>,
     pub reports: mpsc::Sender<Report>,
     pub max_age: Duration,
+    pub traces: Traces,
     pub shutdown: Shutdown,
 }
 
@@ -119,7 +121,7 @@ impl Deliverer {
         // Where the subscription was deleted meanwhile, its purge clears the rest.
         let Some(target) = found.targets.get(&lease.subscription) else { return Ending::Released };
         let Some(event) = event else {
-            tracing::error!(delivery = %lease.delivery(), "the event of this delivery is nowhere: a defect, or lost data");
+            tracing::error!(delivery_id = %lease.delivery(), "the event of this delivery is nowhere: a defect, or lost data");
             let error = "the event is not in Redis any more".to_owned();
             return Ending::Failed { reason: Reason::BodyMissing, error };
         };
@@ -128,7 +130,7 @@ impl Deliverer {
         }
         match self.alone().await {
             Some(_alone) => {
-                tracing::warn!(delivery = %lease.delivery(), leases_lost = lease.leases_lost, "sent alone: senders stopped while they held it");
+                tracing::warn!(delivery_id = %lease.delivery(), leases_lost = lease.leases_lost, "sent alone: senders stopped while they held it");
                 self.attempt(lease, target, event).await
             }
             None => Ending::Deferred { delay_ms: SUSPECT_WAITS_MS },
@@ -154,19 +156,27 @@ impl Deliverer {
         if self.must_go_back(lease, target.timeout()) {
             return Ending::Released;
         }
-        let attempt = target.attempt(&self.post, event, lease.delivery(), lease.attempt_number()).await;
+        if lease.leases_lost > 0 {
+            metrics::possible_duplicate();
+        }
+        let (delivery, number) = (lease.delivery(), lease.attempt_number());
+        let span = self.traces.attempt(event, delivery, number);
+        // Where nothing is traced here the receiver goes on from where the publisher was.
+        let trace = span.context().or(event.trace.as_deref().copied());
+        let attempt = target.attempt(&self.post, event, delivery, number, trace).await;
+        span.attempted(&attempt);
         metrics::attempt_made(&attempt);
         let age_ms = lease.redis_now_ms().saturating_sub(lease.entry.ms);
         let jitter = rand::random_range(-1.0..=1.0);
         let retry = &target.subscription.retry;
         let max_age_ms = self.max_age.as_millis() as u64;
         let outcome = outcome::decide(&attempt.answer, lease.attempt, retry, age_ms, max_age_ms, jitter);
-        log(&attempt, lease, &outcome);
+        log(&attempt, trace, &outcome);
         Ending::Attempted { outcome, attempt: Box::new(attempt) }
     }
 }
 
-fn log(attempt: &Attempt, lease: &Lease, outcome: &Outcome) {
+fn log(attempt: &Attempt, trace: Option<TraceContext>, outcome: &Outcome) {
     let (outcome, retry_in_ms) = match outcome {
         Outcome::Delivered => ("delivered", None),
         Outcome::Retry { delay_ms, .. } => ("retry", Some(*delay_ms)),
@@ -175,16 +185,18 @@ fn log(attempt: &Attempt, lease: &Lease, outcome: &Outcome) {
     };
     tracing::info!(
         tenant = attempt.tenant,
-        webhook = %attempt.subscription,
-        event = %attempt.event,
-        delivery = %lease.delivery(),
+        webhook_id = %attempt.subscription,
+        event_id = %attempt.event,
+        delivery_id = %attempt.delivery(),
         event_type = attempt.event_type,
         attempt = attempt.number,
-        status = attempt.status(),
-        error = attempt.failure_text(),
-        response_time_ms = attempt.response_time_ms as u64,
+        response_status = attempt.status(),
+        error_kind = attempt.failure().map(|failure| failure.kind.name()),
+        error = attempt.failure().map(|failure| failure.text.as_str()),
+        response_time_ms = attempt.response_time_ms,
         outcome,
         retry_in_ms,
+        trace_id = trace.as_ref().map(TraceContext::trace_id_hex),
         "attempt"
     );
 }

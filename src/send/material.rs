@@ -81,7 +81,7 @@ impl Material {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(webhook = %id, error, "the record of this webhook cannot be used: its deliveries wait");
+                    tracing::error!(webhook_id = %id, error, "the record of this webhook cannot be used: its deliveries wait");
                     found.unusable.insert(*id);
                 }
             }

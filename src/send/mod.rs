@@ -34,6 +34,7 @@ use crate::{
     metrics,
     shutdown::Shutdown,
     streams::{Ending, Error, Leased, SETTLE_AT_MOST, Settled, ShardId, Streams},
+    traces::Traces,
 };
 
 /// How often a shard with something due later is looked at: a hint that it is due earlier may be lost.
@@ -45,7 +46,7 @@ const HANDING_BACK: Duration = Duration::from_secs(1);
 const WAKES_QUEUED: usize = 4096;
 
 /// What a sender may do.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Settings {
     /// Requests under way at once.
     pub max_in_flight: u32,
@@ -53,6 +54,8 @@ pub struct Settings {
     pub max_age: Duration,
     /// How long requests under way may take to end after a stop.
     pub grace: Duration,
+    /// Where the span of each attempt goes.
+    pub traces: Traces,
 }
 
 /// Something falls due on a shard at a time.
@@ -103,6 +106,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
         suspect: Mutex::new(()),
         reports,
         max_age: settings.max_age,
+        traces: settings.traces,
         shutdown: shutdown.clone(),
     });
     let mut leasing = Leasing {

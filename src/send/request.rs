@@ -16,6 +16,7 @@ use crate::{
         id::DeliveryId,
         signature::{SigningKeys, header},
         subscription::Subscription,
+        trace::{TRACEPARENT, TraceContext},
     },
 };
 
@@ -63,10 +64,17 @@ impl Target {
         Duration::from_secs(self.subscription.timeout_seconds.into())
     }
 
-    /// Posts `event` once, as attempt `number` of `delivery`.
-    pub async fn attempt(&self, post: &Post, event: &Event, delivery: DeliveryId, number: u32) -> Attempt {
+    /// Posts `event` once, as attempt `number` of `delivery`; the receiver is told of `trace`.
+    pub async fn attempt(
+        &self,
+        post: &Post,
+        event: &Event,
+        delivery: DeliveryId,
+        number: u32,
+        trace: Option<TraceContext>,
+    ) -> Attempt {
         let at_ms = now_ms();
-        let (request, request_headers) = self.request(event, delivery, number, at_ms);
+        let (request, request_headers) = self.request(event, delivery, number, trace, at_ms);
         let Posted { answer, response_time, timings } = post.send(request, self.timeout()).await;
         Attempt {
             event: event.id,
@@ -94,6 +102,7 @@ impl Target {
         event: &Event,
         delivery: DeliveryId,
         attempt: u32,
+        trace: Option<TraceContext>,
         now_ms: u64,
     ) -> (post::Request, Vec<(String, String)>) {
         let body = event.body(self.subscription.payload_format);
@@ -112,7 +121,7 @@ impl Target {
             ("x-webhook-attempt", attempt.to_string()),
         ];
         let mut headers = self.headers.clone();
-        for (name, value) in ours {
+        for (name, value) in ours.into_iter().chain(trace.map(|trace| (TRACEPARENT, trace.to_string()))) {
             // Ids, numbers, hex, base64 and event types are all header text.
             if let Ok(value) = HeaderValue::try_from(value) {
                 headers.insert(HeaderName::from_static(name), value);

@@ -112,7 +112,7 @@ impl Settler {
         }
         for (webhook, reason) in &answer.disabled {
             metrics::webhook_disabled(*reason);
-            tracing::warn!(%webhook, %reason, "a webhook is disabled: it keeps collecting until it is resumed");
+            tracing::warn!(webhook_id = %webhook, %reason, "a webhook is disabled: it keeps collecting until it is resumed");
         }
         metrics::in_flight(self.held.count());
         // A full queue means that the leasing loop is awake.

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         event::{DEFAULT_TENANT, NewEvent, check_json, check_tenant, is_array},
         time,
+        trace::TRACEPARENT,
     },
     streams::shown_name,
 };
@@ -29,7 +30,7 @@ pub struct Fault {
 }
 
 /// Reads an entry: `type`, `data` (JSON) or `m` (the same as MessagePack), and optionally `tenant`, `idem`, `timestamp`
-/// (RFC 3339 or Unix milliseconds) and `conversation_id`. Without `type`, `data` is `{"type","payload"}`.
+/// (RFC 3339 or Unix milliseconds), `conversation_id` and `traceparent`. Without `type`, `data` is `{"type","payload"}`.
 ///
 /// # Errors
 /// What is wrong with the first field that is.
@@ -60,6 +61,7 @@ fn read_for(tenant: &str, fields: &Fields, max_payload_bytes: usize) -> Result<N
         timestamp_ms,
         idempotency_key: text(fields, "idem")?.map(str::to_owned),
         conversation_id: text(fields, "conversation_id")?.map(str::to_owned),
+        trace: text(fields, TRACEPARENT).ok().flatten().and_then(|text| text.parse().ok()).map(Box::new),
         ..NewEvent::default()
     };
     event.validate(max_payload_bytes).map_err(|error| error.to_string())?;
@@ -157,6 +159,7 @@ mod tests {
                 ("idem", b"k"),
                 ("timestamp", b"2026-09-21T14:13:20.123Z"),
                 ("conversation_id", b"c"),
+                ("traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
             ]),
             10,
         )
@@ -164,6 +167,15 @@ mod tests {
         assert_eq!(event.idempotency_key.as_deref(), Some("k"));
         assert_eq!(event.timestamp_ms, Some(1_790_000_000_123));
         assert_eq!(event.conversation_id.as_deref(), Some("c"));
+        assert_eq!(event.trace.map(|trace| trace.trace_id[0]), Some(0x4b));
+    }
+
+    #[test]
+    fn a_traceparent_that_is_none_is_ignored() {
+        for rubbish in [&b"00-1-2-3"[..], b"\xff"] {
+            let event = read(&fields(&[("type", b"a"), ("data", b"1"), ("traceparent", rubbish)]), 10);
+            assert_eq!(event.expect("an event").trace, None);
+        }
     }
 
     #[test]

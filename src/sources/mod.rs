@@ -21,6 +21,7 @@ use crate::{
         APPEND_AT_MOST, APPEND_BYTES, Append, Appended, Error, FrontDoor, FrontDoorEntry, Homeless, Result, Seat,
         ShardId, Streams,
     },
+    traces::{Span, Traces},
 };
 
 /// How long a read waits for new entries.
@@ -37,11 +38,12 @@ pub async fn run(
     types: TypeChecker,
     process: String,
     max_payload_bytes: usize,
+    traces: Traces,
     shutdown: Shutdown,
 ) {
     let worker = format!("sources:{process}");
     let mut backoff = Backoff::new("moving events from the front door");
-    let mut mover = Mover { streams: streams.clone(), manager, types, max_payload_bytes, gone: HashMap::new() };
+    let mut mover = Mover { streams: streams.clone(), manager, types, max_payload_bytes, traces, gone: HashMap::new() };
     let work = async {
         loop {
             let turn = async {
@@ -93,8 +95,17 @@ struct Mover {
     manager: Manager,
     types: TypeChecker,
     max_payload_bytes: usize,
+    traces: Traces,
     /// Ids of each shard that are gone from the front door, which it need not remember any more.
     gone: HashMap<ShardId, Vec<StreamId>>,
+}
+
+/// The entries of one shard, and what each is known by at the front door.
+#[derive(Default)]
+struct Part {
+    ids: Vec<StreamId>,
+    batch: Vec<Append>,
+    spans: Vec<Span>,
 }
 
 /// Where an entry goes.
@@ -136,7 +147,7 @@ impl Mover {
     }
 
     async fn move_all(&mut self, entries: Vec<FrontDoorEntry>) -> Result<()> {
-        let mut by_shard: HashMap<ShardId, (Vec<StreamId>, Vec<Append>)> = HashMap::new();
+        let mut by_shard: HashMap<ShardId, Part> = HashMap::new();
         let mut homeless = Vec::new();
         for FrontDoorEntry { id, fields } in &entries {
             let Some(fields) = fields else {
@@ -144,36 +155,45 @@ impl Mover {
                 continue;
             };
             match self.read(*id, fields).await? {
-                Goes::Shard(shard, append) => {
-                    let (ids, batch) = by_shard.entry(shard).or_default();
-                    ids.push(*id);
-                    batch.push(append);
+                Goes::Shard(shard, mut append) => {
+                    let part = by_shard.entry(shard).or_default();
+                    part.ids.push(*id);
+                    part.spans.push(self.trace(&mut append));
+                    part.batch.push(append);
                 }
                 Goes::Nowhere(entry) => homeless.push(entry),
             }
         }
-        for (shard, (_, batch)) in &by_shard {
-            self.append(*shard, batch).await?;
+        for (shard, part) in &mut by_shard {
+            self.append(*shard, &part.batch, std::mem::take(&mut part.spans)).await?;
         }
         // Last, and in one step: while a shard refuses, all of this is done again.
         let ids: Vec<StreamId> = entries.iter().map(|entry| entry.id).collect();
         self.streams.leave_front_door(&ids, &homeless).await?;
         homeless.iter().for_each(|_| metrics::malformed());
-        for (shard, (ids, _)) in by_shard {
-            self.gone.entry(shard).or_default().extend(ids);
+        for (shard, part) in by_shard {
+            self.gone.entry(shard).or_default().extend(part.ids);
         }
         Ok(())
     }
 
-    async fn append(&mut self, shard: ShardId, batch: &[Append]) -> Result<()> {
-        let mut rest = batch;
+    /// The span of an entry; of one that is no event it is empty.
+    fn trace(&self, append: &mut Append) -> Span {
+        match append {
+            Append::Event { event, .. } => self.traces.publish(event),
+            Append::Bad { .. } => Span::none(),
+        }
+    }
+
+    async fn append(&mut self, shard: ShardId, batch: &[Append], spans: Vec<Span>) -> Result<()> {
+        let (mut rest, mut spans) = (batch, spans.into_iter());
         while !rest.is_empty() {
             let (part, later) = rest.split_at(part_length(rest));
             let gone = self.gone.get(&shard).map(Vec::as_slice).unwrap_or_default();
             let call = format!("{:032x}", rand::random::<u128>());
             let results = self.streams.append(shard, &call, part, gone).await?;
             self.gone.remove(&shard);
-            results.iter().for_each(count);
+            results.iter().zip(&mut spans).for_each(|(result, span)| count(result, span));
             rest = later;
         }
         Ok(())
@@ -230,9 +250,12 @@ fn part_length(batch: &[Append]) -> usize {
     fitting.count().max(1)
 }
 
-fn count(result: &Appended) {
+fn count(result: &Appended, span: Span) {
     match result {
-        Appended::Event(_) => metrics::event_published(),
+        Appended::Event(id) => {
+            metrics::event_published();
+            span.published(*id);
+        }
         Appended::Bad(_) => metrics::malformed(),
         Appended::Repeated(_) | Appended::Conflict | Appended::TenantFull | Appended::Moved => {}
     }

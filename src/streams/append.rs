@@ -80,6 +80,7 @@ struct AppendItem<'a> {
     same_hash: String,
     source_id: String,
     fault: &'a str,
+    traceparent: String,
 }
 
 impl<'a> AppendItem<'a> {
@@ -100,6 +101,7 @@ impl<'a> AppendItem<'a> {
                 },
                 source_id: source_id.map(|id| id.to_string()).unwrap_or_default(),
                 fault: "",
+                traceparent: event.trace.as_ref().map(|trace| trace.to_string()).unwrap_or_default(),
             },
             Append::Bad { tenant, reason, raw, source_id } => Self {
                 nonce: String::new(),
@@ -113,6 +115,7 @@ impl<'a> AppendItem<'a> {
                 same_hash: String::new(),
                 source_id: source_id.to_string(),
                 fault: reason,
+                traceparent: String::new(),
             },
         }
     }

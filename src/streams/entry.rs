@@ -49,6 +49,7 @@ pub(super) fn event(shard: u16, at: StreamId, map: &HashMap<String, Value>) -> O
         conversation_id: field(map, "cv"),
         only_for: parsed("to")?,
         config_version: field::<String>(map, "v")?.parse().ok()?,
+        trace: field::<String>(map, "tp").and_then(|text| text.parse().ok()).map(Box::new),
     })
 }
 

@@ -43,7 +43,7 @@ pub use jobs::{Job, JobState, Queued, REPLAY_AT_MOST};
 pub use leadership::Seat;
 pub use raw::shown_name;
 pub use resend::Resend;
-pub use server::ServerReport;
+pub use server::{AppendOnlyFile, ServerReport};
 pub use statuses::{EventStatus, Progress};
 pub(crate) use statuses::{Noted, TRACKED_TARGETS};
 pub use subscriptions::{Change, START_WITHIN_MS, Versioned};

@@ -8,6 +8,17 @@ use crate::config::Durability;
 /// The oldest version whose commands suffice.
 const OLDEST: (u32, u32) = (7, 0);
 
+/// The append-only file, which is what a restart of Redis reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppendOnlyFile {
+    pub is_enabled: bool,
+    /// Whether its last write succeeded.
+    pub is_written: bool,
+    /// Whether its last rewrite succeeded.
+    pub is_rewritten: bool,
+    pub bytes: u64,
+}
+
 /// What was found out about the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerReport {
@@ -17,6 +28,7 @@ pub struct ServerReport {
     pub used_memory_bytes: u64,
     /// 0 where there is no limit.
     pub max_memory_bytes: u64,
+    pub aof: AppendOnlyFile,
     /// What makes it unfit, each with its remedy.
     pub faults: Vec<String>,
     /// What can lose accepted events in a crash, each with its remedy.
@@ -41,12 +53,19 @@ impl Streams {
             version: version.copied().unwrap_or("?").to_owned(),
             used_memory_bytes: number("used_memory"),
             max_memory_bytes: number("maxmemory"),
+            aof: AppendOnlyFile {
+                is_enabled: number("aof_enabled") == 1,
+                is_written: info.get("aof_last_write_status").is_none_or(|status| *status == "ok"),
+                is_rewritten: info.get("aof_last_bgrewrite_status").is_none_or(|status| *status == "ok"),
+                bytes: number("aof_current_size"),
+            },
             faults: Vec::new(),
             losses: Vec::new(),
             advice: Vec::new(),
         };
         report.check_version();
         report.check_memory(info.get("maxmemory_policy").copied().unwrap_or_default());
+        report.check_aof();
         match self.settings().await {
             Some(settings) => report.check_persistence(&settings),
             None => report.losses.push(
@@ -107,6 +126,23 @@ impl ServerReport {
         if self.max_memory_bytes == 0 {
             self.advice.push(
                 "maxmemory is not set: when memory runs out the system kills Redis instead of publishing being refused"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn check_aof(&mut self) {
+        if !self.aof.is_written {
+            self.losses.push(
+                "the last write to the append-only file failed, and Redis refuses to write until one succeeds: see its log; \
+                 is the disk full?"
+                    .to_owned(),
+            );
+        }
+        if !self.aof.is_rewritten {
+            self.advice.push(
+                "the last rewrite of the append-only file failed, so that it only grows: see the log of Redis; is there too \
+                 little disk or memory?"
                     .to_owned(),
             );
         }

@@ -205,6 +205,55 @@ fn every_alert_uses_metrics_that_exist_is_tested_and_has_its_section_in_the_runb
     }
 }
 
+/// What is between the parentheses of each call of a macro of `tracing`.
+fn log_calls(source: &str) -> Vec<String> {
+    let starts = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+    let ends_at = |rest: &str| {
+        let (mut depth, mut is_text, mut is_escaped) = (1, false, false);
+        rest.char_indices().find_map(|(index, c)| {
+            match c {
+                '"' if !is_escaped => is_text = !is_text,
+                '(' if !is_text => depth += 1,
+                ')' if !is_text => depth -= 1,
+                _ => {}
+            }
+            is_escaped = c == '\\' && !is_escaped;
+            (depth == 0).then_some(index)
+        })
+    };
+    let calls =
+        starts.iter().flat_map(|start| source.match_indices(start).map(|(at, start)| &source[at + start.len()..]));
+    calls.map(|rest| rest[..ends_at(rest).expect("an end")].to_owned()).collect()
+}
+
+/// The names of the fields of a call: `name = value`, `%name` or `name`, up to the message.
+fn fields_of(call: &str) -> Vec<String> {
+    let (mut depth, mut parts, mut part) = (0, Vec::new(), String::new());
+    for c in call.chars() {
+        match c {
+            '(' | '{' => depth += 1,
+            ')' | '}' => depth -= 1,
+            _ => {}
+        }
+        if c == ',' && depth == 0 { parts.push(std::mem::take(&mut part)) } else { part.push(c) }
+    }
+    parts.push(part);
+    let named = parts.iter().map(|part| part.trim()).take_while(|part| !part.is_empty() && !part.starts_with('"'));
+    named.map(|part| part.split('=').next().unwrap().trim().trim_start_matches(['%', '?']).to_owned()).collect()
+}
+
+#[test]
+fn every_field_of_the_log_is_documented() {
+    let rows = table(&read("docs/logs-and-traces.md"), "| field |");
+    let documented: BTreeSet<String> =
+        rows.iter().flat_map(|row| row[0].split(',').map(|name| unquoted(name.trim())).collect::<Vec<_>>()).collect();
+    let calls = files("src", "rs").into_iter().flat_map(|path| log_calls(&read(path)));
+    let mut logged: BTreeSet<String> = calls.flat_map(|call| fields_of(&call)).collect();
+    // The span of a request.
+    logged.insert("request_id".to_owned());
+    assert_eq!(documented, logged);
+}
+
 /// `POST /api/v1/events` for each operation of the OpenAPI document.
 fn routes() -> BTreeSet<String> {
     let document: serde_json::Value = serde_json::from_str(&read("docs/openapi.json")).expect("JSON");

@@ -27,4 +27,5 @@ mod serve;
 mod support;
 mod tail;
 mod test_send;
+mod traces;
 mod upkeep;

@@ -136,6 +136,7 @@ fn a_dead_letter_shows_its_event_as_published_and_an_unreadable_entry_its_raw_fi
         data: r#"{ "b":1.0,"a":2}"#.into(),
         conversation_id: None,
         only_for: None,
+        trace: None,
         config_version: AT,
     };
     let letter = DeadLetter {

@@ -10,7 +10,7 @@ const MAX_VALUE_BYTES: usize = 4_096;
 
 /// What HTTP or the engine sets itself: what is between two hops (RFC 9110 §7.6.1), what frames or describes the body,
 /// and what a receiver is to know the engine by.
-const RESERVED: [&str; 17] = [
+const RESERVED: [&str; 18] = [
     "connection",
     "content-encoding",
     "content-length",
@@ -23,6 +23,7 @@ const RESERVED: [&str; 17] = [
     "proxy-authorization",
     "proxy-connection",
     "te",
+    "traceparent",
     "trailer",
     "transfer-encoding",
     "upgrade",

@@ -12,7 +12,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # Requests that schemathesis makes up for each operation and phase, besides those at the bounds: about four minutes.
 SCHEMATHESIS_EXAMPLES ?= 60
 
-.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos python3 node curl smoke verify-api verify-signatures verify-metrics verify-deny
+.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos python3 node curl prometheus smoke verify-api verify-signatures verify-metrics verify-alerts verify-deny
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -61,7 +61,7 @@ tests:
 		cargo test --locked --no-fail-fast -- --test-threads $(TEST_THREADS); \
 	fi
 
-verify: verify-long verify-chaos smoke verify-api verify-signatures verify-metrics verify-deny ## What takes long, or needs more than Rust and Redis
+verify: verify-long verify-chaos smoke verify-api verify-signatures verify-metrics verify-alerts verify-deny ## What takes long, or needs more than Rust and Redis
 
 verify-long: redis ## The invariants over many more random runs, and all tests many times in a row
 	POSTHASTE_CASES=$(CASES) cargo test --locked --test it invariants
@@ -89,9 +89,17 @@ verify-signatures: redis python3 node ## Official libraries accept our signature
 	@target/verify/signatures/venv/bin/pip install --quiet --requirement tests/verify/signatures/requirements.txt
 	tests/verify/signatures.sh
 
-verify-metrics: redis python3 ## Alert rules hold, and a real Prometheus has data for every panel of the dashboard
-	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { echo 'prometheus and promtool are needed: install prometheus' >&2; exit 1; }
+verify-metrics: redis python3 prometheus ## Alert rules and dashboards hold, and a real Prometheus has data for every panel
+	@test -x target/verify/metrics/bin/python || python3 -m venv target/verify/metrics
+	@target/verify/metrics/bin/pip install --quiet --requirement tests/verify/dashboards.txt
+	target/verify/metrics/bin/python tests/verify/dashboards.py grafana/provisioning/dashboards/*.json
 	tests/verify/prometheus.sh
+
+verify-alerts: redis python3 prometheus ## Each alert fires in a real run that causes it: about two minutes
+	tests/verify/alerts.sh
+
+prometheus:
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { echo 'prometheus and promtool are needed: install prometheus' >&2; exit 1; }
 
 # Building cargo-deny takes minutes, once for a machine. Advisories are in a database that the network has: where it can't be
 # fetched that is said, with the reason, and nothing fails for it; what it names fails.

@@ -4,6 +4,7 @@
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 folder=
 listeners=0
+program=
 
 # What a script that sources this has to put in order before all ends.
 clean_up() { :; }
@@ -79,9 +80,9 @@ serve() {
     exec env "$@" "$program" serve
 }
 
-# Starts an engine with the settings that are given as NAME=VALUE; sets BASE_URL and ADMIN_KEY.
-start_engine() {
-    local program asked=${POSTHASTE:-${CARGO_TARGET_DIR:-$root/target}/debug/posthaste}
+# Sets `program` to the engine, which is built unless POSTHASTE names one.
+find_engine() {
+    local asked=${POSTHASTE:-${CARGO_TARGET_DIR:-$root/target}/debug/posthaste}
     if [ -z "${POSTHASTE:-}" ]; then
         run cargo build --locked --quiet --manifest-path "$root/Cargo.toml"
     fi
@@ -90,6 +91,11 @@ start_engine() {
         echo "this is no program: $asked" >&2
         return 1
     fi
+}
+
+# Starts an engine with the settings that are given as NAME=VALUE; sets BASE_URL and ADMIN_KEY.
+start_engine() {
+    find_engine
     ADMIN_KEY="verify-$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')"
     start serve "$@" >"$folder/engine.out" 2>"$folder/engine.err"
     said $! "$folder/engine.out" 'API *http://'

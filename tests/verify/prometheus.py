@@ -5,6 +5,7 @@ prometheus.py API ADMIN_KEY ENDPOINT PROMETHEUS DASHBOARDS DATA_DIR
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -45,6 +46,14 @@ def ask(query):
     return [series for series in found["data"]["result"] if series["value"][1] != "NaN"]
 
 
+def has_data(panel, query, labels):
+    """Whether there is some; what its lines are named by must be in it."""
+    found = ask(query)
+    for series in found:
+        assert labels <= series["metric"].keys(), f"{panel}: no {labels - series['metric'].keys()} in what {query} finds"
+    return bool(found)
+
+
 def crash_redis():
     """Kills the engine's own Redis, which it then starts again."""
     link = socket.socket(socket.AF_UNIX)
@@ -58,8 +67,10 @@ def crash_redis():
 def panels(path):
     for panel in json.loads(path.read_text())["panels"]:
         for target in panel.get("targets", []):
-            query = target["expr"].replace("$job", "posthaste").replace("$__rate_interval", WINDOW)
-            yield f"{path.name}: {panel['title']}", query
+            query = target["expr"]
+            for variable, value in (("$job", "posthaste"), ("$instance", ".*"), ("$__rate_interval", WINDOW)):
+                query = query.replace(variable, value)
+            yield f"{path.name}: {panel['title']}", query, set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
 
 
 call("POST", "/api/v1/webhooks", {"url": f"{endpoint}/good", "events": ["good"]})
@@ -77,14 +88,14 @@ while left and time.monotonic() - started < PATIENCE:
         crash_redis()
         crashed = True
     try:
-        left = [(panel, query) for panel, query in left if not ask(query)]
+        left = [(panel, query, labels) for panel, query, labels in left if not has_data(panel, query, labels)]
     except OSError:
         pass
     time.sleep(0.5)
-for panel, query in left:
+for panel, query, _ in left:
     print(f"no data: {panel}: {query}")
 if left:
     sys.exit(1)
 targets = ask('up{job="posthaste"} == 1')
 assert len(targets) == 1, targets
-print(f"{len(wanted)} queries of {len({panel for panel, _ in wanted})} panels have data")
+print(f"{len(wanted)} queries of {len({panel for panel, _, _ in wanted})} panels have data")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A real Prometheus scrapes an engine under load, with failures and a crash of Redis: every query of every panel of the
-# dashboard returns data. Before that, the alert rules are checked and tested.
+# dashboards returns data. Before that, the alert rules are checked and tested.
 #
 # Needs prometheus and promtool (Debian's package `prometheus`), and python3.
 set -euo pipefail

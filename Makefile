@@ -12,7 +12,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # Requests that schemathesis makes up for each operation and phase, besides those at the bounds: about four minutes.
 SCHEMATHESIS_EXAMPLES ?= 60
 
-.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos python3 node curl prometheus smoke verify-api verify-signatures verify-metrics verify-alerts verify-deny
+.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos python3 node curl prometheus pictures smoke verify-api verify-signatures verify-metrics verify-alerts verify-deny
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -25,6 +25,11 @@ test: redis fmt clippy doc tests ## Everything that must hold before a change is
 openapi: ## Write the OpenAPI document anew, as the code says it
 	@cargo run --locked --quiet -- openapi > docs/openapi.json.new
 	@mv docs/openapi.json.new docs/openapi.json
+
+pictures: redis python3 prometheus ## Draw the pictures of the README anew, from a run of two minutes
+	@test -x target/verify/pictures/bin/python || python3 -m venv target/verify/pictures
+	@target/verify/pictures/bin/pip install --quiet --requirement tests/verify/pictures.txt
+	tests/verify/pictures.sh target/verify/pictures/bin/python
 
 bench: redis ## Measure throughput, latency and lists on a private Redis
 	@cargo run --release --locked --quiet -- bench

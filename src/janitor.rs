@@ -105,7 +105,7 @@ impl Janitor {
             self.looked_at.retain(|shard, _| led.contains(shard));
             if led.is_empty() {
                 // Also where Redis is away: what this process had led is another's now, or nobody's.
-                show(&ShardFigures::default(), Some(0), Duration::ZERO);
+                show(&ShardFigures::default(), Some(0), 0);
             }
             let mut failures = Failures::default();
             let is_more = self.round(&led, &mut failures).await;
@@ -307,13 +307,13 @@ impl Janitor {
             all.undispatched += figures.undispatched;
             all.due += figures.due;
             all.oldest_ms = all.oldest_ms.into_iter().chain(figures.oldest_ms).min();
+            all.due_since_ms = all.due_since_ms.into_iter().chain(figures.due_since_ms).min();
         }
         let at_front_door = match led.contains(&0) {
             true => failures.note(self.streams.front_door_length().await),
             false => Some(0),
         };
-        let age_ms = all.oldest_ms.map_or(0, |oldest| now_ms.saturating_sub(oldest));
-        show(&all, at_front_door, Duration::from_millis(age_ms));
+        show(&all, at_front_door, now_ms);
         if let Some(report) = failures.note(self.streams.server_report().await) {
             let aof = report.aof;
             metrics::redis_aof(aof.is_enabled, aof.is_written, aof.is_rewritten, aof.bytes);
@@ -325,7 +325,8 @@ impl Janitor {
 }
 
 /// Shows what waits; how much at the front door only where that is known.
-fn show(all: &ShardFigures, at_front_door: Option<u64>, oldest: Duration) {
+fn show(all: &ShardFigures, at_front_door: Option<u64>, now_ms: u64) {
+    let since = |ms: Option<u64>| Duration::from_millis(ms.map_or(0, |ms| now_ms.saturating_sub(ms)));
     metrics::backlog("log", all.undispatched);
     metrics::backlog("fresh", all.counts.fresh);
     metrics::backlog("waiting", all.counts.waiting);
@@ -334,8 +335,8 @@ fn show(all: &ShardFigures, at_front_door: Option<u64>, oldest: Duration) {
     if let Some(count) = at_front_door {
         metrics::backlog("front_door", count);
     }
-    metrics::oldest_undelivered(oldest);
-    metrics::webhooks_due(all.due);
+    metrics::oldest_undelivered(since(all.oldest_ms));
+    metrics::webhooks_due(all.due, since(all.due_since_ms));
 }
 
 /// How many were looked at after a page of `count` more; after the last page it starts anew.

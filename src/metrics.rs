@@ -52,6 +52,7 @@ const STALE_SETTLES: &str = "posthaste_stale_settles_total";
 const MENDED: &str = "posthaste_audit_mended_total";
 const DISABLED: &str = "posthaste_webhooks_disabled_total";
 const WEBHOOKS_DUE: &str = "posthaste_webhooks_due";
+const OVERDUE_SECONDS: &str = "posthaste_overdue_seconds";
 const SHARDS: &str = "posthaste_shards";
 const SHARDS_LED: &str = "posthaste_shards_led";
 const BELL_GAPS: &str = "posthaste_bell_gaps_total";
@@ -98,6 +99,12 @@ pub const ALL: &[Metric] = &[
     ),
     metric(DISABLED, Kind::Counter, "reason", "Webhooks that were disabled: gone (410), or failing for too long."),
     metric(WEBHOOKS_DUE, Kind::Gauge, "", "Webhooks that something is due for and no sender has taken up yet."),
+    metric(
+        OVERDUE_SECONDS,
+        Kind::Gauge,
+        "",
+        "How long the one of these webhooks that waits longest has been due: 0 while senders keep up.",
+    ),
     metric(SHARDS, Kind::Gauge, "", "Shards there are: together, all processes must lead as many."),
     metric(SHARDS_LED, Kind::Gauge, "", "Shards that this process dispatches."),
     metric(
@@ -126,8 +133,14 @@ pub const ALL: &[Metric] = &[
         "kind",
         "What posthaste check finds amiss in Redis: faults, losses (what a crash can lose) and advice.",
     ),
-    metric(BUILD_INFO, Kind::Gauge, "version", "1, with the version of this program."),
+    metric(BUILD_INFO, Kind::Gauge, "role,version", "1, with the role of this process and the version of the program."),
 ];
+
+/// Results of attempts, and outcomes of deliveries.
+const SUCCESS: &str = "success";
+const FAILURE: &str = "failure";
+const DELIVERED: &str = "delivered";
+const DEAD: &str = "dead";
 
 /// Bounds of histograms, in seconds.
 const SECONDS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -136,11 +149,11 @@ const SCRIPT_BOUNDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
 /// How often samples are added up: until then each is kept by itself.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Installs the process' recorder and describes every metric.
+/// Installs the recorder of a process of `role` and describes every metric.
 ///
 /// # Errors
 /// When one is installed already.
-pub fn install() -> anyhow::Result<PrometheusHandle> {
+pub fn install(role: &'static str) -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Full(SCRIPT_SECONDS.to_owned()), &SCRIPT_BOUNDS)?
@@ -152,13 +165,21 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
             Kind::Histogram => describe_histogram!(metric.name, metric.meaning),
         }
     }
-    gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    gauge!(BUILD_INFO, "role" => role, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     // A counter that begins with its first event tells no increase by it.
     for metric in ALL.iter().filter(|metric| metric.kind == Kind::Counter && metric.labels.is_empty()) {
         counter!(metric.name).absolute(0);
     }
     for reason in Reason::ALL {
         counter!(DEAD_LETTERS, "reason" => reason.name()).absolute(0);
+    }
+    for outcome in [DELIVERED, DEAD] {
+        counter!(DELIVERIES, "outcome" => outcome).absolute(0);
+    }
+    counter!(ATTEMPTS, "result" => SUCCESS, "status_class" => status_class(200)).absolute(0);
+    let failures = [status_class(400), status_class(500)].into_iter().chain(FailureKind::ALL.map(FailureKind::name));
+    for class in failures {
+        counter!(ATTEMPTS, "result" => FAILURE, "status_class" => class).absolute(0);
     }
     Ok(handle)
 }
@@ -188,7 +209,7 @@ pub fn attempt_made(attempt: &Attempt) {
         Answer::Response(response) => status_class(response.status),
         Answer::Failure(failure) => FailureKind::name(failure.kind),
     };
-    let result = if attempt.is_success() { "success" } else { "failure" };
+    let result = if attempt.is_success() { SUCCESS } else { FAILURE };
     counter!(ATTEMPTS, "result" => result, "status_class" => class).increment(1);
     histogram!(ATTEMPT_SECONDS).record(attempt.response_time_ms / 1000.0);
 }
@@ -206,7 +227,7 @@ fn status_class(status: u16) -> &'static str {
 
 /// A delivery arrived, so long after its event was published.
 pub fn delivered(end_to_end: Duration) {
-    counter!(DELIVERIES, "outcome" => "delivered").increment(1);
+    counter!(DELIVERIES, "outcome" => DELIVERED).increment(1);
     histogram!(END_TO_END_SECONDS).record(end_to_end.as_secs_f64());
 }
 
@@ -217,7 +238,7 @@ pub fn retry_scheduled() {
 
 /// A delivery was given up.
 pub fn dead_lettered(reason: Reason) {
-    counter!(DELIVERIES, "outcome" => "dead").increment(1);
+    counter!(DELIVERIES, "outcome" => DEAD).increment(1);
     counter!(DEAD_LETTERS, "reason" => reason.name()).increment(1);
 }
 
@@ -241,9 +262,10 @@ pub fn oldest_undelivered(age: Duration) {
     gauge!(OLDEST_SECONDS).set(age.as_secs_f64());
 }
 
-/// Webhooks that something is due for now.
-pub fn webhooks_due(count: u64) {
+/// Webhooks that something is due for now, and for how long at most.
+pub fn webhooks_due(count: u64, longest: Duration) {
     gauge!(WEBHOOKS_DUE).set(count as f64);
+    gauge!(OVERDUE_SECONDS).set(longest.as_secs_f64());
 }
 
 /// Of all shards, those that this process dispatches.

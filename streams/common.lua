@@ -111,7 +111,9 @@ end
 
 local somethingIsDue = false
 
--- Puts a subscription where P:due must have it: at the time when anything can be done for it, or nowhere.
+-- Puts a subscription where P:due must have it: at the time when anything can be done for it, or nowhere. One that is due
+-- already keeps its place, however often it is planned; a lease, which says how early it may have its next turn (or false),
+-- sends it to the end of the line.
 local function plan(sub, r, earliest)
   r = r or load(sub)
   if not r then call('ZREM', KEYS[1], sub) return end
@@ -123,7 +125,7 @@ local function plan(sub, r, earliest)
   if due == math.huge then due = now end
   if earliest then due = math.max(due, earliest) end
   if due <= now then somethingIsDue = true end
-  call('ZADD', KEYS[1], due, sub)
+  if due <= now and earliest == nil then call('ZADD', KEYS[1], 'LT', due, sub) else call('ZADD', KEYS[1], due, sub) end
 end
 
 -- Wakes senders that sleep, when something fell due. A hint only: it may be lost.

@@ -77,7 +77,7 @@ pub struct Options {
 /// What keeps it from starting, or the failure of one of its tasks.
 pub async fn run(config: Config, role: Role, options: Options) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals().context("signals cannot be listened to")?;
-    run_until(config, role, options, metrics::install()?, shutdown).await
+    run_until(config, role, options, metrics::install(role.name())?, shutdown).await
 }
 
 /// As [`run`], until `shutdown` says so; `figures` are what `/metrics` shows.

@@ -47,6 +47,8 @@ pub struct ShardFigures {
     pub oldest_ms: Option<u64>,
     /// Subscriptions for which something is due now.
     pub due: u64,
+    /// Since when the one of them that waits longest has been due: Unix milliseconds.
+    pub due_since_ms: Option<u64>,
     /// Entries that could not be read.
     pub bad: u64,
 }
@@ -60,9 +62,11 @@ impl Streams {
         pipeline.cmd("XLEN").arg(key("events"));
         pipeline.cmd("ZRANGE").arg(key("old")).arg(0).arg(0).arg("WITHSCORES");
         pipeline.cmd("ZCOUNT").arg(key("due")).arg("-inf").arg(now_ms);
+        pipeline.cmd("ZRANGE").arg(key("due")).arg(0).arg(0).arg("WITHSCORES");
         pipeline.cmd("XLEN").arg(key("deadev"));
-        type Reply = (HashMap<String, i64>, u64, Vec<(String, f64)>, u64, u64);
-        let (counts, events, oldest, due, bad): Reply = self.0.connections.run_all(&pipeline).await?;
+        type First = Vec<(String, f64)>;
+        type Reply = (HashMap<String, i64>, u64, First, u64, First, u64);
+        let (counts, events, oldest, due, first_due, bad): Reply = self.0.connections.run_all(&pipeline).await?;
         let count = |name: &str| counts.get(name).copied().unwrap_or(0).max(0) as u64;
         Ok(ShardFigures {
             counts: Counts {
@@ -76,6 +80,7 @@ impl Streams {
             undispatched: self.undispatched(shard).await?,
             oldest_ms: oldest.first().map(|(_, ms)| *ms as u64),
             due,
+            due_since_ms: first_due.first().map(|(_, ms)| *ms as u64).filter(|ms| *ms <= now_ms),
             bad,
         })
     }

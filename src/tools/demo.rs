@@ -58,7 +58,7 @@ async fn show(out: &mut impl Write, redis: &PrivateRedis, shutdown: &Shutdown) -
         receiver: Receiver::start().await?,
         redis_url: redis.url().to_owned(),
     };
-    let figures = metrics::install()?;
+    let figures = metrics::install("demo")?;
     let mut engine = JoinSet::new();
     for role in [Role::Dispatcher, Role::Sender, Role::Sources] {
         engine.spawn(roles::run_until(config.clone(), role, Options::default(), figures.clone(), shutdown.clone()));

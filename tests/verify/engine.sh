@@ -109,3 +109,22 @@ start_listener() {
     said $! "$out" 'listening on '
     LISTENING=$SAID
 }
+
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+
+# Starts a Prometheus that asks an engine for its metrics every second, with the rules of the files that are named too; sets
+# PROMETHEUS: start_prometheus METRICS RULES…
+start_prometheus() {
+    local metrics=$1 rules
+    shift
+    rules=$(printf '"%s",' "$@")
+    cat >"$folder/prometheus.yml" <<END
+global: {scrape_interval: 1s, evaluation_interval: 1s}
+rule_files: [${rules#'"",'}]
+scrape_configs: [{job_name: posthaste, static_configs: [{targets: ["$metrics"]}]}]
+END
+    PROMETHEUS=127.0.0.1:$(free_port)
+    start prometheus --config.file="$folder/prometheus.yml" --storage.tsdb.path="$folder/tsdb" \
+        --web.listen-address="$PROMETHEUS" --log.level=error 2>"$folder/prometheus.err"
+    PROMETHEUS=http://$PROMETHEUS
+}

@@ -168,3 +168,24 @@ async fn drain(queue: &mut Queue, id: SubscriptionId) -> u64 {
         queue.settle(&results).await;
     }
 }
+
+#[tokio::test]
+async fn a_webhook_that_is_due_keeps_its_turn_whatever_else_comes_for_it() {
+    let mut queue = Queue::start().await;
+    let (busy, quiet) = (queue.create(subscription(1)).await, queue.create(subscription(2)).await);
+    let first = queue.deliver(1, &[busy]).await[0];
+    queue.elapse(5).await;
+    let second = queue.deliver(1, &[quiet]).await[0];
+    queue.elapse(5).await;
+    let third = queue.deliver(1, &[busy]).await[0];
+    let now_ms = queue.streams.now_ms().await.unwrap();
+    let due_since_ms = queue.streams.figures(SHARD, now_ms).await.unwrap().due_since_ms.expect("something is due");
+    assert!(now_ms - due_since_ms >= 10, "{now_ms} {due_since_ms}");
+    let mut turns = Vec::new();
+    for _ in 0..3 {
+        turns.extend(queue.lease(1).await.into_iter().map(|lease| (lease.subscription, lease.event)));
+    }
+    // It has had its turn after the first, and the other comes next.
+    assert_eq!(turns, [(busy, first.at), (quiet, second.at), (busy, third.at)]);
+    assert_eq!(queue.streams.figures(SHARD, now_ms).await.unwrap().due_since_ms, None);
+}

@@ -61,7 +61,10 @@ def lines(prometheus, panel, started, ended):
             name = target["legendFormat"]
             for label, value in series["metric"].items():
                 name = name.replace("{{%s}}" % label, value)
-            yield name, [(float(at) - started, float(value)) for at, value in series["values"]]
+            points = [(float(at) - started, float(value)) for at, value in series["values"]]
+            # What never happened would only be a name more.
+            if any(value for _, value in points):
+                yield name, points
 
 
 def draw(axes, panel, found):

@@ -1,11 +1,15 @@
 -- The log of attempts: below common.lua in each script that adds to it.
 
--- Keeps the record of an attempt; returns its id. Its subscription's list has what src/streams/attempts.rs filters by.
-local function keepAttempt(sub, isSuccess, status, type, text, ...)
+-- Keeps the record of an attempt; returns its id. What src/streams/attempts.rs filters by is added to `listed`.
+local function keepAttempt(listed, isSuccess, status, type, text, ...)
   local id = call('XADD', P .. ':attempts', '*', 'r', text, ...)
   local ms, seq = id:match('(%d+)-(%d+)')
   local hash = tonumber(redis.sha1hex(type):sub(1, 8), 16)
-  call('RPUSH', key('att', sub), struct.pack('>I6I4BBI4', tonumber(ms), tonumber(seq), isSuccess and 1 or 0,
-    math.floor(status / 100), hash))
+  listed[#listed + 1] = struct.pack('>I6I4BBI4', tonumber(ms), tonumber(seq), isSuccess and 1 or 0, math.floor(status / 100), hash)
   return id
+end
+
+-- Adds attempts to the list of their subscription.
+local function listAttempts(sub, listed)
+  if #listed > 0 then call('RPUSH', key('att', sub), unpack(listed)) end
 end

@@ -140,9 +140,11 @@ local function rest()
   return due or ''
 end
 
+local kept
 -- Lets the status of an event that nothing waits for age, for as long as attempts are kept.
 local function expire(ev)
-  call('PEXPIRE', key('evs', ev), call('HGET', P .. ':meta', 'keep') or 604800000)
+  kept = kept or call('HGET', P .. ':meta', 'keep') or 604800000
+  call('PEXPIRE', key('evs', ev), kept)
 end
 
 -- Counts an event that somebody is owed among what its tenant stores. Its status keeps how much that is.
@@ -151,28 +153,38 @@ local function owe(ev, tenant, bytes)
   call('HINCRBY', P .. ':owed', tenant, bytes)
 end
 
--- Nobody is owed the event any more.
-local function disown(ev)
-  local bytes, tenant = (call('HGET', key('evs', ev), 'o') or ''):match('^(%d+) (.+)$')
-  if tenant and call('HINCRBY', P .. ':owed', tenant, -bytes) <= 0 then call('HDEL', P .. ':owed', tenant) end
-  call('HDEL', key('evs', ev), 'o')
-  call('HDEL', P .. ':refs', ev)
-end
-
--- One entry less names the event. With the last one its spilled body goes, and its status begins to age.
-local function unref(ev)
-  if call('HINCRBY', P .. ':refs', ev, -1) > 0 then return end
-  disown(ev)
-  if call('HEXISTS', P .. ':exp', ev) == 0 then expire(ev) end
-  call('UNLINK', key('pay', ev))
+-- One entry less names each of these events. With its last one nobody is owed it any more: its tenant has so much less
+-- stored, its spilled body goes, and its status begins to age.
+local function unref(events)
+  local gone, bodies, freed = {}, {}, {}
+  for _, ev in ipairs(events) do
+    if call('HINCRBY', P .. ':refs', ev, -1) <= 0 then
+      local bytes, tenant = (call('HGET', key('evs', ev), 'o') or ''):match('^(%d+) (.+)$')
+      if tenant then
+        freed[tenant] = (freed[tenant] or 0) + bytes
+        call('HDEL', key('evs', ev), 'o')
+      end
+      gone[#gone + 1], bodies[#bodies + 1] = ev, key('pay', ev)
+    end
+  end
+  if #gone == 0 then return end
+  for tenant, bytes in pairs(freed) do
+    if call('HINCRBY', P .. ':owed', tenant, -bytes) <= 0 then call('HDEL', P .. ':owed', tenant) end
+  end
+  call('HDEL', P .. ':refs', unpack(gone))
+  local isCut = call('EXISTS', P .. ':exp') == 1
+  for _, ev in ipairs(gone) do
+    if not isCut or call('HEXISTS', P .. ':exp', ev) == 0 then expire(ev) end
+  end
+  call('UNLINK', unpack(bodies))
 end
 
 -- Notes where a delivery stands, if its event's status is kept: "state entry attempts status attempt-ids…".
 local function note(ev, sub, copy, state, entry, attempts, status, attempt)
-  local evs, field = key('evs', ev), sub .. '#' .. copy
-  if call('EXISTS', evs) == 0 then return end
-  local ids = {}
-  for id in (call('HGET', evs, field) or ''):gmatch('%d+%-%d+') do ids[#ids + 1] = id end
+  local evs, field, ids = key('evs', ev), sub .. '#' .. copy, {}
+  local noted = call('HGET', evs, field)
+  if not noted and call('EXISTS', evs) == 0 then return end
+  for id in (noted or ''):gmatch('%d+%-%d+') do ids[#ids + 1] = id end
   table.remove(ids, 1)
   if attempt then ids[#ids + 1] = attempt end
   if #ids > ATTEMPTS_KEPT then table.remove(ids, 1) end
@@ -198,11 +210,13 @@ local function tidyDead(sub)
   call('ZREM', key('tdead', call('HGET', key('rt', sub), 'tn') or ''), sub)
 end
 
--- Forgets all that says who holds an entry.
-local function forget(sub, id)
-  call('ZREM', key('inf', sub), id)
-  call('ZREM', key('rty', sub), id)
-  call('HDEL', key('tok', sub), id, id .. '#')
+-- Forgets all that says who holds these entries.
+local function forget(sub, ...)
+  local held = {}
+  for i, id in ipairs({ ... }) do held[2 * i - 1], held[2 * i] = id, id .. '#' end
+  call('ZREM', key('inf', sub), ...)
+  call('ZREM', key('rty', sub), ...)
+  call('HDEL', key('tok', sub), unpack(held))
 end
 
 -- Closes the breaker: earlier failures hold back nothing more.

@@ -7,7 +7,7 @@ local function dropOldest(sub)
   local f = fields(oldest)
   note(f.e, sub, f.c, 'c', oldest[1], f.n, f.ls)
   call('XDEL', dead, oldest[1])
-  unref(f.e)
+  unref({ f.e })
   call('HINCRBY', P .. ':cnt', 'dropped', 1)
 end
 

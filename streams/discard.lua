@@ -7,7 +7,7 @@ local sub, dead, discarded = ARGV[2], key('dead', ARGV[2]), 0
 local function discard(letter)
   local f = fields(letter)
   note(f.e, sub, f.c, 'c', letter[1], f.n, f.ls)
-  unref(f.e)
+  unref({ f.e })
   call('XDEL', dead, letter[1])
   discarded = discarded + 1
 end

@@ -5,62 +5,111 @@
 --        subscriptions sorted)
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
 -- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (that one comes first) | CURSOR c (go on after c)
+-- All entries are added first, then each subscription is planned once; what says that an event is done comes last.
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
-local log, refs = P .. ':events', P .. ':refs'
+local log, refs, exp = P .. ':events', P .. ':refs', P .. ':exp'
+local targets, owed, overflowed = {}, {}, 0
+-- Events that are done, by their places and in order; up to where this call has expanded each, and whether its last chunk
+-- made a delivery.
+local isDone, doneInOrder, cursors, isOwed = {}, {}, {}, {}
 
-local overflowed = 0
+-- A subscription, and how many entries it has; false where it is gone.
+local function target(sub)
+  if targets[sub] == nil then
+    local r = load(sub)
+    targets[sub] = r and r.st ~= 'd' and { r = r, entries = call('XLEN', key('dlv', sub)) } or false
+  end
+  return targets[sub]
+end
 
-local function deliver(ev, type, nonce, sub)
-  local dlv = key('dlv', sub)
-  if call('XLEN', dlv) < maxBacklog then return call('XADD', dlv, '*', 'e', ev) end
+-- Counts what is stored for each tenant, once for all of its events.
+local function countOwed()
+  for tenant, bytes in pairs(owed) do call('HINCRBY', P .. ':owed', tenant, bytes) end
+  owed = {}
+end
+
+-- A dead letter may push out another, whose event may then be owed to nobody.
+local function overflow(ev, type, nonce, sub)
+  countOwed()
   overflowed = overflowed + 1
   bury(sub, { ev = ev, copy = 0, type = type, nonce = nonce, attempts = 0, why = 'overflow', status = 0,
     error = 'the webhook had as many deliveries waiting as it may have', entry = ev }, maxDead)
 end
 
+-- Returns whether a delivery is owed by this.
 -- Counted first: a script cut short may leak a reference, never free a body too early.
-local function expand(ev, track, type, nonce, tenant, bytes, subs)
-  if #subs == 0 then return end
-  local evs, notes, taken = key('evs', ev), {}, 0
-  if call('HINCRBY', refs, ev, #subs) == #subs then owe(ev, tenant, bytes) end
-  call('HINCRBY', evs, 'n', #subs)
+local function expand(ev, isWhole, track, type, nonce, tenant, bytes, subs)
+  if #subs == 0 then return false end
+  local isFirst = call('HINCRBY', refs, ev, #subs) == #subs
+  local notes, full, taken = {}, {}, 0
   for _, sub in ipairs(subs) do
-    local r = load(sub)
-    if r and r.st ~= 'd' then
+    local t = target(sub)
+    if t then
       taken = taken + 1
-      local entry = deliver(ev, type, nonce, sub)
-      if entry and track == 1 then notes[#notes + 1], notes[#notes + 2] = sub .. '#0', 'p ' .. entry end
-      plan(sub, r)
+      if t.entries < maxBacklog then
+        t.entries = t.entries + 1
+        local entry = call('XADD', key('dlv', sub), '*', 'e', ev)
+        if track == 1 then notes[#notes + 1], notes[#notes + 2] = sub .. '#0', 'p ' .. entry end
+      else
+        full[#full + 1] = sub
+      end
     end
   end
+  -- An event whose targets are not all noted keeps a count above those that are.
+  local evs, counted = key('evs', ev), track == 1 and taken or #subs
+  if isWhole then notes[#notes + 1], notes[#notes + 2] = 'n', counted else call('HINCRBY', evs, 'n', counted) end
+  if isFirst and taken > 0 then notes[#notes + 1], notes[#notes + 2] = 'o', bytes .. ' ' .. tenant end
   if #notes > 0 then call('HSET', evs, unpack(notes)) end
-  if taken < #subs then
-    -- An event whose targets are not all noted keeps a count above those that are.
-    if track == 1 then call('HINCRBY', evs, 'n', taken - #subs) end
-    if call('HINCRBY', refs, ev, taken - #subs) <= 0 then disown(ev) end
-  end
+  if isFirst and taken > 0 then owed[tenant] = (owed[tenant] or 0) + bytes end
+  if taken < #subs and call('HINCRBY', refs, ev, taken - #subs) <= 0 then call('HDEL', refs, ev) end
+  for _, sub in ipairs(full) do overflow(ev, type, nonce, sub) end
+  return taken > #full
 end
 
-local done = 0
-for _, item in ipairs(cmsgpack.unpack(ARGV[4])) do
+local items = cmsgpack.unpack(ARGV[4])
+local pending = call('XPENDING', log, 'dispatchers', '-', '+', #items + 1)
+local isCut = call('EXISTS', exp) == 1
+
+-- The refusal of an item, and its argument; nil where it is done.
+local function take(item)
   local ev, cursor, following, track, type, nonce, tenant, bytes, subs = unpack(item, 1, 9)
-  local head = call('XPENDING', log, 'dispatchers', '-', '+', 1)[1]
-  if head and head[1] == ev then
-    local at = call('HGET', P .. ':exp', ev) or ''
-    if at ~= cursor then return { done, 'CURSOR', at, overflowed } end
-    expand(ev, track, type, nonce, tenant, bytes, subs)
-    if following == '' then
-      call('HSET', P .. ':meta', 'hwm', ev)
-      call('HDEL', P .. ':exp', ev)
-      if call('HEXISTS', refs, ev) == 0 then expire(ev) end
-      call('XACK', log, 'dispatchers', ev)
-    else
-      call('HSET', P .. ':exp', ev, following)
-    end
-  elseif #call('XPENDING', log, 'dispatchers', ev, ev, 1) > 0 then
-    return { done, 'ORDER', head[1], overflowed }
+  local head = pending[#doneInOrder + 1]
+  if isDone[ev] then return end
+  if not head or head[1] ~= ev then
+    if head and #call('XPENDING', log, 'dispatchers', ev, ev, 1) > 0 then return 'ORDER', head[1] end
+    return
   end
+  local at = cursors[ev] or isCut and call('HGET', exp, ev) or ''
+  if at ~= cursor then return 'CURSOR', at end
+  isOwed[ev] = expand(ev, cursor == '' and following == '', track, type, nonce, tenant, bytes, subs)
+  cursors[ev] = following
+  if following == '' then isDone[ev], doneInOrder[#doneInOrder + 1] = true, ev end
+end
+
+-- What cannot be read breaks the call off before anything is written.
+for _, item in ipairs(items) do
+  for _, sub in ipairs(item[9]) do target(sub) end
+end
+local done, refusal, argument = 0, nil, nil
+for _, item in ipairs(items) do
+  refusal, argument = take(item)
+  if refusal then break end
   done = done + 1
 end
+countOwed()
+for sub, t in pairs(targets) do
+  if t then plan(sub, t.r) end
+end
+for ev, cursor in pairs(cursors) do
+  if cursor ~= '' then call('HSET', exp, ev, cursor) end
+end
+if #doneInOrder > 0 then
+  call('HSET', P .. ':meta', 'hwm', doneInOrder[#doneInOrder])
+  if isCut then call('HDEL', exp, unpack(doneInOrder)) end
+  for _, ev in ipairs(doneInOrder) do
+    if not isOwed[ev] and call('HEXISTS', refs, ev) == 0 then expire(ev) end
+  end
+  call('XACK', log, 'dispatchers', unpack(doneInOrder))
+end
 ring()
-return { done, '', '', overflowed }
+return { done, refusal or '', argument or '', overflowed }

@@ -5,7 +5,9 @@
 local sub, success, status, type, text = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local r = load(sub)
 if not r or r.st == 'd' then return '' end
-local id = keepAttempt(sub, success == 1, status, type, text, 'l', 0, 's', 1)
+local listed = {}
+local id = keepAttempt(listed, success == 1, status, type, text, 'l', 0, 's', 1)
+listAttempts(sub, listed)
 call('HSET', key('rt', sub), 'last', now)
 if success == 1 and (r.cf > 0 or r.hold > 0) then
   clearBreaker(sub, r)

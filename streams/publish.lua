@@ -20,8 +20,14 @@ local function bad(tenant, why, raw)
   return { 'bad', call('XADD', P .. ':deadev', '*', 'tn', tenant, 'why', why, 'raw', raw) }
 end
 
--- Whether a tenant may have so much stored. What a call appends counts once it is expanded.
-local isFull = {}
+-- The newest change of a tenant's subscriptions; and whether it may have so much stored: what a call appends counts once it
+-- is expanded.
+local versions, isFull = {}, {}
+local function version(tenant)
+  versions[tenant] = versions[tenant] or call('HGET', P .. ':cfgv', tenant) or '0-0'
+  return versions[tenant]
+end
+
 local function full(tenant)
   if isFull[tenant] == nil then
     local limit = tonumber(call('HGET', P .. ':lim', tenant) or 0)
@@ -40,7 +46,7 @@ local function raw(event, body)
 end
 
 local function append(nonce, type, tenant, ts, body, conversation, to, trace)
-  local event = { 'i', nonce, 'v', call('HGET', P .. ':cfgv', tenant) or '0-0', 't', type, 'tn', tenant, 'ts', ts, 'b', body }
+  local event = { 'i', nonce, 'v', version(tenant), 't', type, 'tn', tenant, 'ts', ts, 'b', body }
   if ts == '' then event[10] = now end
   if conversation ~= '' then event[#event + 1], event[#event + 2] = 'cv', conversation end
   if to ~= '' then event[#event + 1], event[#event + 2] = 'to', to end

@@ -14,13 +14,13 @@ local function page(stream, left)
   for _, entry in ipairs(call('XRANGE', stream, '-', '+', 'COUNT', left)) do
     local f = fields(entry)
     note(f.e, sub, f.c or 0, 'c', entry[1], f.n or f.a or 0, f.ls or 0)
-    unref(f.e)
+    unref({ f.e })
     ids[#ids + 1] = entry[1]
   end
   if #ids == 0 then return 0 end
   if stream == dlv then
     call('XACK', dlv, 'senders', unpack(ids))
-    for _, id in ipairs(ids) do forget(sub, id) end
+    forget(sub, unpack(ids))
   end
   call('XDEL', stream, unpack(ids))
   return #ids

@@ -24,7 +24,7 @@ for i = 1, #reply[2], 2 do
     local found = entries(ev)
     if found and found ~= counted then
       call('HSET', refs, ev, found + 1)
-      unref(ev)
+      unref({ ev })
       mended = mended + 1
     end
   end

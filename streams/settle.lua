@@ -8,16 +8,27 @@
 -- Outcomes: ok | retry | dead | gone (dead, and the subscription is disabled) | release (was not sent: does not count)
 -- Returns {now, next due or "", indexes from 0 of results that were no longer held, {sub, why} of each disabled}
 -- A repeated settle changes nothing: counters move only for an entry that is held, or delivered while it was pending.
+-- What is alike for all results of a subscription is done once, after them.
 local maxDead, disableAfter = tonumber(ARGV[2]), tonumber(ARGV[3])
-local touched, stale = {}, {}
+local results, touched, stale = cmsgpack.unpack(ARGV[4]), {}, {}
 
-local function touch(sub)
-  if not touched[sub] then touched[sub] = { r = load(sub), done = {}, isDone = {}, delivered = {}, counts = {} } end
-  return touched[sub]
+-- Of each subscription: its state; who holds each entry; and what is done once for several.
+for _, result in ipairs(results) do
+  local sub, id = result[1], result[2]
+  local t = touched[sub]
+  if not t then
+    t = { r = load(sub), ids = {}, holders = {}, ended = {}, isEnded = {}, delivered = {}, counts = {}, attempts = {} }
+    touched[sub] = t
+  end
+  t.ids[#t.ids + 1] = id
+end
+for sub, t in pairs(touched) do
+  for i, token in ipairs(call('HMGET', key('tok', sub), unpack(t.ids))) do t.holders[t.ids[i]] = token end
 end
 
-local function release(sub, id, pending, delay)
-  call('XCLAIM', key('dlv', sub), 'senders', 's', 0, id, 'RETRYCOUNT', math.max(0, pending[4] - 1), 'JUSTID')
+local function release(sub, id, delay)
+  local pending = pendingEntry(sub, id)
+  if pending then call('XCLAIM', key('dlv', sub), 'senders', 's', 0, id, 'RETRYCOUNT', math.max(0, pending[4] - 1), 'JUSTID') end
   call('ZADD', key('rty', sub), now + math.max(1, delay), id)
 end
 
@@ -31,28 +42,30 @@ end
 
 local function settle(result, text)
   local sub, id, token, outcome, arg, away, weight, ev, copy, type, attempts, status, error, bucket, micros, nonce = unpack(result, 1, 16)
-  local t = touch(sub)
+  local t = touched[sub]
   local r = t.r
-  -- An entry that an earlier result of this call has ended is pending until the end of the call.
-  local pending = r and not t.isDone[id] and pendingEntry(sub, id)
-  local mine = pending and call('HGET', key('tok', sub), id) == token or false
-  local attempt = text ~= '' and keepAttempt(sub, outcome == 'ok', status, type, text, 'l', mine and 0 or 1) or nil
-  if attempt and r then call('HSET', key('rt', sub), 'last', now) end
-  if not (mine or pending and outcome == 'ok') then return false end
+  -- An entry that an earlier result of this call has ended is pending until the end of the call. What is held is pending.
+  local isOpen = r and not t.isEnded[id]
+  local mine = isOpen and t.holders[id] == token or false
+  local attempt
+  if text ~= '' then
+    attempt = keepAttempt(t.attempts, outcome == 'ok', status, type, text, 'l', mine and 0 or 1)
+    t.hasAttempt = true
+  end
+  if not (mine or isOpen and outcome == 'ok' and pendingEntry(sub, id)) then return false end
 
   countAttempt(t.counts, status, bucket, micros)
   local began = tonumber(token:match('^%d+'))
-  local done = outcome ~= 'retry' and outcome ~= 'release'
   if outcome == 'ok' then
     note(ev, sub, copy, 'k', id, attempts, status, attempt)
-    call('HINCRBY', key('rt', sub), 'ok', 1)
+    t.delivered[#t.delivered + 1] = ev
     if mine then succeed(sub, r, began, type) end
   elseif outcome == 'retry' then
     call('ZADD', key('rty', sub), now + arg, id)
     note(ev, sub, copy, 'p', id, attempts, status, attempt)
     fail(sub, r, began, weight, type, disableAfter)
   elseif outcome == 'release' then
-    release(sub, id, pending, arg)
+    release(sub, id, arg)
   else
     bury(sub, { ev = ev, copy = copy, type = type, nonce = nonce, attempts = attempts, why = arg, status = status, error = error,
       entry = id, attempt = attempt }, maxDead)
@@ -63,27 +76,33 @@ local function settle(result, text)
     end
   end
   keepAway(sub, r, away)
-  call('ZREM', key('inf', sub), id)
-  if done then
-    t.done[#t.done + 1], t.isDone[id] = id, true
-    forget(sub, id)
-    if outcome == 'ok' then t.delivered[#t.delivered + 1] = ev end
+  if outcome == 'retry' or outcome == 'release' then
+    t.holders[id] = false
   else
-    call('HDEL', key('tok', sub), id, outcome == 'retry' and id .. '#' or '')
+    t.ended[#t.ended + 1], t.isEnded[id] = id, true
+  end
+  -- Those that are done again if a later one breaks this call off must not be held any more: each would be a dead letter more.
+  if outcome ~= 'ok' then
+    call('ZREM', key('inf', sub), id)
+    call('HDEL', key('tok', sub), id, outcome ~= 'release' and id .. '#' or '')
   end
   return mine
 end
 
-for i, result in ipairs(cmsgpack.unpack(ARGV[4])) do
+for i, result in ipairs(results) do
   if not settle(result, ARGV[4 + i]) then stale[#stale + 1] = i - 1 end
 end
 for sub, t in pairs(touched) do
   tally(sub, t.counts)
-  if #t.done > 0 then
-    call('XACK', key('dlv', sub), 'senders', unpack(t.done))
-    call('XDEL', key('dlv', sub), unpack(t.done))
+  listAttempts(sub, t.attempts)
+  if t.hasAttempt and t.r then call('HSET', key('rt', sub), 'last', now) end
+  if #t.delivered > 0 then call('HINCRBY', key('rt', sub), 'ok', #t.delivered) end
+  if #t.ended > 0 then
+    forget(sub, unpack(t.ended))
+    call('XACK', key('dlv', sub), 'senders', unpack(t.ended))
+    call('XDEL', key('dlv', sub), unpack(t.ended))
     -- Last, so that what is settled once more takes no reference away again.
-    for _, ev in ipairs(t.delivered) do unref(ev) end
+    unref(t.delivered)
   end
   if t.r then plan(sub, t.r) end
 end

@@ -295,11 +295,14 @@ impl Janitor {
         Ok(())
     }
 
-    /// Shows what waits on the shards that are led, and the state of Redis.
+    /// Shows what waits on the shards that are led, and the state of Redis. A sum of which a part is not known is not shown.
     async fn look(&self, led: &[ShardId], now_ms: u64, failures: &mut Failures) {
-        let mut all = ShardFigures::default();
+        let (mut all, mut is_whole) = (ShardFigures::default(), true);
         for shard in led {
-            let Some(figures) = failures.note(self.streams.figures(*shard, now_ms).await) else { continue };
+            let Some(figures) = failures.note(self.streams.figures(*shard, now_ms).await) else {
+                is_whole = false;
+                continue;
+            };
             all.counts.fresh += figures.counts.fresh;
             all.counts.waiting += figures.counts.waiting;
             all.counts.leased += figures.counts.leased;
@@ -313,7 +316,9 @@ impl Janitor {
             true => failures.note(self.streams.front_door_length().await),
             false => Some(0),
         };
-        show(&all, at_front_door, now_ms);
+        if is_whole {
+            show(&all, at_front_door, now_ms);
+        }
         if let Some(report) = failures.note(self.streams.server_report().await) {
             let aof = report.aof;
             metrics::redis_aof(aof.is_enabled, aof.is_written, aof.is_rewritten, aof.bytes);

@@ -149,11 +149,11 @@ const SCRIPT_BOUNDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005,
 /// How often samples are added up: until then each is kept by itself.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Installs the recorder of a process of `role` and describes every metric.
+/// Installs the recorder of a process of `role` and describes every metric; `redis_errors` are the kinds of errors there are.
 ///
 /// # Errors
 /// When one is installed already.
-pub fn install(role: &'static str) -> anyhow::Result<PrometheusHandle> {
+pub fn install(role: &'static str, redis_errors: &[&'static str]) -> anyhow::Result<PrometheusHandle> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Full(SCRIPT_SECONDS.to_owned()), &SCRIPT_BOUNDS)?
@@ -172,6 +172,12 @@ pub fn install(role: &'static str) -> anyhow::Result<PrometheusHandle> {
     }
     for reason in Reason::ALL {
         counter!(DEAD_LETTERS, "reason" => reason.name()).absolute(0);
+    }
+    for kind in redis_errors {
+        counter!(REDIS_ERRORS, "kind" => *kind).absolute(0);
+    }
+    for reason in [DisabledReason::Gone, DisabledReason::Failing { hours: 0 }] {
+        counter!(DISABLED, "reason" => reason.name()).absolute(0);
     }
     for outcome in [DELIVERED, DEAD] {
         counter!(DELIVERIES, "outcome" => outcome).absolute(0);

@@ -151,7 +151,7 @@ fn stopped() -> Error {
 impl Caller {
     fn tell(self, answer: Answer) {
         match &answer {
-            Ok(published) => self.span.published(published.id),
+            Ok(published) => self.span.published(published.id, published.is_repeat),
             Err(error) => self.span.failed(error),
         }
         // One that went away needs no answer.

@@ -3,6 +3,8 @@
 //! The span of publishing is the child of what the publisher said (`traceparent`), the others are its children, and the
 //! receiver is told of its attempt's. Their attributes have the names of the log's fields.
 
+use std::time::SystemTime;
+
 use opentelemetry::{
     Context, KeyValue, SpanId, TraceFlags, TraceId,
     trace::{Span as _, SpanContext, SpanKind, Status, TraceContextExt, TraceState, Tracer},
@@ -21,8 +23,16 @@ use crate::domain::{
 #[derive(Clone, Default)]
 pub struct Traces(Option<SdkTracer>);
 
-/// Something under way; it ends when it is dropped.
+/// Something under way. What is dropped without a word of how it went has failed.
 pub struct Span(Option<SdkSpan>);
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        if let Some(span) = &mut self.0 {
+            span.set_status(Status::error("broken off"));
+        }
+    }
+}
 
 impl Traces {
     /// Traces that go to `tracer`.
@@ -36,21 +46,24 @@ impl Traces {
         let attributes = || {
             vec![KeyValue::new("tenant", event.tenant.clone()), KeyValue::new("event_type", event.event_type.clone())]
         };
-        let span = self.start("publish", SpanKind::Producer, event.trace.as_deref(), attributes);
+        let span = self.start("publish", SpanKind::Producer, event.trace.as_deref(), SystemTime::now(), attributes);
         if let Some(context) = span.context() {
             event.trace = Some(Box::new(context));
         }
         span
     }
 
-    /// An event is put on the delivery streams of all who want it.
-    pub fn dispatch(&self, event: &Event) -> Span {
-        self.go_on(event, "dispatch", SpanKind::Internal, Vec::new)
+    /// An event was put on the delivery streams of all who want it, that many.
+    pub fn dispatched(&self, event: &Event, began: SystemTime, targets: usize) {
+        let span = self.go_on(event, "dispatch", SpanKind::Internal, began, || {
+            vec![KeyValue::new("deliveries", i64::try_from(targets).unwrap_or(i64::MAX))]
+        });
+        span.done();
     }
 
     /// An event is posted.
     pub fn attempt(&self, event: &Event, delivery: DeliveryId, number: u32) -> Span {
-        self.go_on(event, "attempt", SpanKind::Client, || {
+        self.go_on(event, "attempt", SpanKind::Client, SystemTime::now(), || {
             vec![
                 KeyValue::new("webhook_id", delivery.subscription.to_string()),
                 KeyValue::new("delivery_id", delivery.to_string()),
@@ -66,10 +79,11 @@ impl Traces {
         event: &Event,
         name: &'static str,
         kind: SpanKind,
+        began: SystemTime,
         attributes: impl FnOnce() -> Vec<KeyValue>,
     ) -> Span {
         let Some(trace) = &event.trace else { return Span(None) };
-        self.start(name, kind, Some(trace), || {
+        self.start(name, kind, Some(trace), began, || {
             let mut all = attributes();
             all.push(KeyValue::new("tenant", event.tenant.clone()));
             all.push(KeyValue::new("event_id", event.id.to_string()));
@@ -83,13 +97,17 @@ impl Traces {
         name: &'static str,
         kind: SpanKind,
         parent: Option<&TraceContext>,
+        began: SystemTime,
         attributes: impl FnOnce() -> Vec<KeyValue>,
     ) -> Span {
         let Some(tracer) = &self.0 else { return Span(None) };
         let parent = parent.map_or_else(Context::new, |parent| Context::new().with_remote_span_context(remote(parent)));
-        Span(Some(
-            tracer.span_builder(name).with_kind(kind).with_attributes(attributes()).start_with_context(tracer, &parent),
-        ))
+        let builder = tracer.span_builder(name).with_kind(kind).with_start_time(began);
+        let mut span = builder.start_with_context(tracer, &parent);
+        if span.is_recording() {
+            span.set_attributes(attributes());
+        }
+        Span(Some(span))
     }
 }
 
@@ -109,21 +127,23 @@ impl Span {
         })
     }
 
-    /// The event is in the log.
-    pub fn published(mut self, id: EventId) {
-        self.add(|| KeyValue::new("event_id", id.to_string()));
-    }
-
-    /// The event is with all who want it, that many.
-    pub fn dispatched(mut self, targets: usize) {
-        self.add(|| KeyValue::new("deliveries", i64::try_from(targets).unwrap_or(i64::MAX)));
+    /// The event is in the log, or was there already by its idempotency key: that is another's trace then.
+    pub fn published(mut self, id: EventId, is_repeat: bool) {
+        if let Some(span) = self.recording() {
+            span.set_attribute(KeyValue::new("event_id", id.to_string()));
+            span.set_attribute(KeyValue::new("is_repeat", is_repeat));
+        }
+        self.done();
     }
 
     /// What became of the attempt.
     pub fn attempted(mut self, attempt: &Attempt) {
-        let Some(span) = &mut self.0 else { return };
-        if let Some(host) = Url::parse(&attempt.url).ok().as_ref().and_then(Url::host_str) {
-            span.set_attribute(KeyValue::new("server.address", host.to_owned()));
+        let Some(span) = self.recording() else { return self.done() };
+        if let Ok(url) = Url::parse(&attempt.url)
+            && let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default())
+        {
+            span.set_attribute(KeyValue::new("server.address", host.trim_matches(['[', ']']).to_owned()));
+            span.set_attribute(KeyValue::new("server.port", i64::from(port)));
         }
         let kind = match &attempt.answer {
             Answer::Response(response) => {
@@ -136,18 +156,26 @@ impl Span {
             span.set_attribute(KeyValue::new("error.type", kind));
             span.set_status(Status::error(attempt.failure_text().to_owned()));
         }
+        self.done();
     }
 
     /// It came to nothing.
     pub fn failed(mut self, error: &dyn std::fmt::Display) {
-        if let Some(span) = &mut self.0 {
+        if let Some(span) = self.recording() {
             span.set_status(Status::error(error.to_string()));
         }
+        self.done();
     }
 
-    fn add(&mut self, attribute: impl FnOnce() -> KeyValue) {
-        if let Some(span) = &mut self.0 {
-            span.set_attribute(attribute());
+    /// The span, if anybody will see what is said of it.
+    fn recording(&mut self) -> Option<&mut SdkSpan> {
+        self.0.as_mut().filter(|span| span.is_recording())
+    }
+
+    /// Ends it as it is.
+    fn done(mut self) {
+        if let Some(mut span) = self.0.take() {
+            span.end();
         }
     }
 }

@@ -6,7 +6,11 @@
 mod leadership;
 mod matcher;
 
-use std::{collections::HashMap, collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{sync::watch, task::JoinSet};
 
@@ -22,7 +26,9 @@ use crate::{
     },
     metrics,
     shutdown::Shutdown,
-    streams::{Error, Expansion, LogEntry, LogReader, Refusal, Result, ShardId, Streams, TRACKED_TARGETS},
+    streams::{
+        Error, Expansion, LogEntry, LogReader, RecentEvents, Refusal, Result, ShardId, Streams, TRACKED_TARGETS,
+    },
     traces::Traces,
 };
 
@@ -37,10 +43,19 @@ const POISON_AFTER: u32 = 3;
 const BETWEEN_FAILURES: Duration = Duration::from_millis(500);
 
 /// Reads the logs of the shards it leads until it is told to stop.
-pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>, traces: Traces, shutdown: Shutdown) {
+///
+/// It keeps what it dispatches in `events`, if there is a sender in this process that will want it.
+pub async fn run(
+    streams: Streams,
+    led: watch::Receiver<Arc<[ShardId]>>,
+    events: Option<RecentEvents>,
+    traces: Traces,
+    shutdown: Shutdown,
+) {
     let mut dispatcher = Dispatcher {
         streams,
         led,
+        events,
         traces,
         matchers: HashMap::new(),
         stragglers: HashSet::new(),
@@ -56,6 +71,7 @@ pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>, traces:
 struct Dispatcher {
     streams: Streams,
     led: watch::Receiver<Arc<[ShardId]>>,
+    events: Option<RecentEvents>,
     traces: Traces,
     matchers: HashMap<ShardId, Matcher>,
     /// Shards that may have events which were read and not done.
@@ -168,7 +184,13 @@ impl Dispatcher {
         for (shard, entries) in by_shard {
             // A shard that is not led any more is its new leader's.
             let Some(matcher) = self.matchers.remove(&shard) else { continue };
-            let worker = ShardWorker { streams: self.streams.clone(), shard, matcher, traces: self.traces.clone() };
+            let worker = ShardWorker {
+                streams: self.streams.clone(),
+                shard,
+                matcher,
+                events: self.events.clone(),
+                traces: self.traces.clone(),
+            };
             shards.spawn(worker.expand_all(entries));
         }
         let mut answer = Ok(());
@@ -197,6 +219,7 @@ struct ShardWorker {
     streams: Streams,
     shard: ShardId,
     matcher: Matcher,
+    events: Option<RecentEvents>,
     traces: Traces,
 }
 
@@ -266,15 +289,18 @@ impl ShardWorker {
     }
 
     async fn expand(&mut self, events: &[Event]) -> Result<Progress> {
-        let (mut chunks, mut spans) = (Vec::new(), Vec::new());
+        let began = SystemTime::now();
+        let (mut chunks, mut counts) = (Vec::new(), Vec::new());
         let (mut dispatched, mut unmatched) = (0, 0);
         for event in events {
-            let span = self.traces.dispatch(event);
             let targets = self.matcher.targets(event).await?;
             dispatched += 1;
             unmatched += u64::from(targets.is_empty());
             chunks.extend(chunks_of(event, &targets, None));
-            spans.push((span, targets.len()));
+            if let Some(recent) = self.events.as_ref().filter(|_| !targets.is_empty()) {
+                recent.keep(Arc::new(event.clone()));
+            }
+            counts.push(targets.len());
         }
         let mut done = 0;
         while done < chunks.len() {
@@ -297,7 +323,7 @@ impl ShardWorker {
                 }
             }
         }
-        spans.into_iter().for_each(|(span, targets)| span.dispatched(targets));
+        events.iter().zip(counts).for_each(|(event, targets)| self.traces.dispatched(event, began, targets));
         metrics::events_dispatched(dispatched, unmatched);
         Ok(Progress::Done)
     }

@@ -10,7 +10,7 @@ use crate::{
         event::Event,
         id::{AttemptId, DeliveryId, EventId, StreamId},
     },
-    streams::{Progress, ShardId},
+    streams::{Progress, ShardId, Sought},
 };
 
 /// Deliveries of one event that are shown in full; the others are counted.
@@ -72,7 +72,7 @@ impl Manager {
         if shard != self.streams.shard_of(tenant) {
             return Err(not_found);
         }
-        let Some(status) = self.streams.find_delivery(id).await? else { return Err(not_found) };
+        let Sought::Found(status) = self.streams.find_delivery(id).await? else { return Err(not_found) };
         let event = self.streams.events(shard, &[id.event]).await?.pop().flatten();
         let view = self.views(shard, event.as_ref(), vec![status]).await?.pop().ok_or(not_found.clone())?;
         let is_ours = match view.tenant() {

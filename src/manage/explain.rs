@@ -10,11 +10,13 @@ use crate::{
         filter::{Pattern, matching},
         id::{DeliveryId, SubscriptionId},
     },
-    streams::{EventStatus, Versioned},
+    streams::{EventStatus, Sought, Versioned},
 };
 
 /// Webhooks looked at together.
 const PAGE: usize = 250;
+/// Webhooks whose delivery streams are looked at for a delivery that is not noted.
+const LOOKS_AT_MOST: usize = 1_000;
 /// Webhooks that are shown of each kind; the others are counted.
 const SHOWN_AT_MOST: usize = 100;
 
@@ -27,8 +29,8 @@ pub struct Explanation {
     pub wanted: Decisions,
     /// The tenant's other webhooks.
     pub unwanted: Decisions,
-    /// Those of which nobody knows: they were changed after the event was published, and it is not dispatched yet, or
-    /// nothing is kept of its deliveries.
+    /// Those of which nobody knows: they were changed after the event was published, and it is not dispatched yet, nothing
+    /// is kept of its deliveries, or more waits for them than is looked through.
     pub unknown: Decisions,
 }
 
@@ -86,6 +88,8 @@ enum Knowledge {
     NotYet,
     /// None: they have aged.
     NoMore,
+    /// Not whether there is one for this webhook: it was not looked for to the end.
+    NotSeen,
 }
 
 impl Knowledge {
@@ -117,7 +121,7 @@ impl Why {
             (None, _) if knowledge == Knowledge::NotYet => Self::Unknown,
             (None, None) if is_younger => Self::NoMatch,
             (None, Some(_)) if is_younger => Self::CreatedLater,
-            (None, _) if knowledge == Knowledge::NoMore => Self::Unknown,
+            (None, _) if matches!(knowledge, Knowledge::NoMore | Knowledge::NotSeen) => Self::Unknown,
             (None, None) => Self::NoMatch,
             (None, Some(rule)) => Self::ChangedLater(rule),
         }
@@ -170,14 +174,24 @@ impl Manager {
             unwanted: Decisions::default(),
             unknown: Decisions::default(),
         };
-        let (mut seen, mut after) = (HashSet::new(), None);
+        let (mut seen, mut after, mut looks) = (HashSet::new(), None, 0);
         loop {
             let page = self.webhooks(tenant, after, PAGE).await?;
             for webhook in page.webhooks {
                 let id = webhook.subscription.id;
+                let mut knowledge = knowledge;
                 if are_some_unnoted && !noted.contains_key(&id) && explanation.is_worth_a_look(&webhook) {
+                    looks += 1;
                     let delivery = DeliveryId { event: explanation.event.id.at, subscription: id, copy: 0 };
-                    noted.extend(self.streams.find_delivery(delivery).await?.map(|found| (id, vec![found])));
+                    let sought = match looks <= LOOKS_AT_MOST {
+                        true => self.streams.find_delivery(delivery).await?,
+                        false => Sought::TooFarBack,
+                    };
+                    match sought {
+                        Sought::Found(found) => drop(noted.insert(id, vec![found])),
+                        Sought::Nowhere => {}
+                        Sought::TooFarBack => knowledge = Knowledge::NotSeen,
+                    }
                 }
                 let why = Why::of(&explanation.event, &webhook, noted.contains_key(&id), knowledge);
                 explanation.add(id, Some(webhook), why);

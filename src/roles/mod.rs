@@ -28,7 +28,7 @@ use crate::{
     send::{self, post::Post},
     shutdown::{self, Shutdown},
     sources,
-    streams::{Error, Streams},
+    streams::{Error, RecentEvents, Streams},
     traces::Traces,
 };
 
@@ -77,7 +77,7 @@ pub struct Options {
 /// What keeps it from starting, or the failure of one of its tasks.
 pub async fn run(config: Config, role: Role, options: Options) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals().context("signals cannot be listened to")?;
-    run_until(config, role, options, metrics::install(role.name())?, shutdown).await
+    run_until(config, role, options, metrics::install(role.name(), &Error::KINDS)?, shutdown).await
 }
 
 /// As [`run`], until `shutdown` says so; `figures` are what `/metrics` shows.
@@ -106,7 +106,8 @@ pub async fn run_until(
         check_server(&config, &streams, embedded.is_some()).await?;
         let types = TypeChecker::new(&streams, config.api.strict_types);
         let traces = exporter.traces();
-        let process = Process { config: &config, role, streams, types, name, figures, traces, shutdown: &shutdown };
+        let (events, shutdown) = (RecentEvents::new(), &shutdown);
+        let process = Process { config: &config, role, streams, types, name, figures, traces, events, shutdown };
         process.run(listeners, admin_key).await
     }
     .await;
@@ -185,6 +186,7 @@ struct Process<'p> {
     name: String,
     figures: PrometheusHandle,
     traces: Traces,
+    events: RecentEvents,
     shutdown: &'p Shutdown,
 }
 
@@ -233,8 +235,9 @@ impl Process<'_> {
             durability: self.config.redis.durability,
             every: UPKEEP_EVERY,
         };
+        let events = self.role.is(Role::Sender).then(|| self.events.clone());
         tasks.spawn(done(leadership.run(shutdown.clone())));
-        tasks.spawn(done(dispatch::run(streams.clone(), led.clone(), self.traces.clone(), shutdown.clone())));
+        tasks.spawn(done(dispatch::run(streams.clone(), led.clone(), events, self.traces.clone(), shutdown.clone())));
         tasks.spawn(done(replay::run(streams.clone(), led.clone(), shutdown.clone())));
         tasks.spawn(done(janitor::run(streams.clone(), settings, led, shutdown.clone())));
     }
@@ -247,6 +250,7 @@ impl Process<'_> {
             max_age: config.delivery.max_age,
             grace: config.shutdown_grace,
             traces: self.traces.clone(),
+            events: self.events.clone(),
         };
         tasks.spawn(done(send::run(self.streams.clone(), post, settings, self.shutdown.clone())));
         self.list_as("sender", tasks);

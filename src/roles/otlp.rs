@@ -5,11 +5,15 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use http::header::RETRY_AFTER;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use opentelemetry::{InstrumentationScope, Key, KeyValue, trace::TracerProvider};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -25,7 +29,7 @@ use crate::{
     traces::Traces,
 };
 
-/// What a batch may take, from the name of the collector to its answer.
+/// What one request may take, from the name of the collector to its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the end waits for the last one.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,7 +39,13 @@ const ANSWER_KEPT_BYTES: usize = 64 * 1024;
 const CONNECTIONS_KEPT: usize = 1;
 
 /// Sends spans in batches, from a thread of its own; what the collector does not take is dropped.
-pub struct Exporter(Option<SdkTracerProvider>);
+pub struct Exporter(Option<Sending>);
+
+struct Sending {
+    provider: SdkTracerProvider,
+    /// Whether the collector took nothing the last time.
+    is_failing: Arc<AtomicBool>,
+}
 
 impl Exporter {
     /// One to the collector that `config` names, if it names one; `process` is who sends.
@@ -45,10 +55,12 @@ impl Exporter {
     pub fn start(config: &Config, role: &'static str, process: &str) -> Result<Self, ConfigError> {
         let Some(endpoint) = &config.traces.otlp_endpoint else { return Ok(Self(None)) };
         let refuse = |error: &dyn fmt::Display| config.refuse("traces.otlp_endpoint", error);
+        check_sampler(|name| std::env::var(name).ok()).map_err(|problem| refuse(&problem))?;
+        let is_failing = Arc::new(AtomicBool::new(false));
         let client = Client {
             post: Post::new(post_config(config)).map_err(|error| config.refuse("targets.ca_file", error))?,
             runtime: Handle::current(),
-            is_failing: AtomicBool::new(false),
+            is_failing: Arc::clone(&is_failing),
         };
         let exporter = SpanExporter::builder()
             .with_http()
@@ -67,22 +79,39 @@ impl Exporter {
         }
         let provider =
             SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build();
-        Ok(Self(Some(provider)))
+        Ok(Self(Some(Sending { provider, is_failing })))
     }
 
     /// What starts the spans.
     pub fn traces(&self) -> Traces {
         let scope = || InstrumentationScope::builder("posthaste").with_version(env!("CARGO_PKG_VERSION")).build();
-        self.0.as_ref().map_or_else(Traces::default, |provider| Traces::to(provider.tracer_with_scope(scope())))
+        self.0.as_ref().map_or_else(Traces::default, |sending| Traces::to(sending.provider.tracer_with_scope(scope())))
     }
 
     /// Sends what is left, and ends.
     pub async fn stop(self) {
-        let Some(provider) = self.0 else { return };
+        let Some(Sending { provider, is_failing }) = self.0 else { return };
         // It waits for its thread.
         let stopped = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(PATIENCE)).await;
-        if !matches!(stopped, Ok(Ok(()))) {
+        if !matches!(stopped, Ok(Ok(()))) || is_failing.load(Ordering::Relaxed) {
             tracing::warn!("the last spans could not be sent to the collector of traces");
+        }
+    }
+}
+
+/// The library takes every trace where it does not understand how many are wanted.
+fn check_sampler(variable: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+    let Some(sampler) = variable("OTEL_TRACES_SAMPLER") else { return Ok(()) };
+    let is_part = |text: &str| text.trim().parse().is_ok_and(|part: f64| (0.0..=1.0).contains(&part));
+    match sampler.as_str() {
+        "always_on" | "always_off" | "parentbased_always_on" | "parentbased_always_off" => Ok(()),
+        "traceidratio" | "parentbased_traceidratio" => match variable("OTEL_TRACES_SAMPLER_ARG") {
+            Some(part) if is_part(&part) => Ok(()),
+            _ => Err(format!("OTEL_TRACES_SAMPLER is {sampler}: OTEL_TRACES_SAMPLER_ARG must be a number from 0 to 1")),
+        },
+        _ => {
+            Err("OTEL_TRACES_SAMPLER must be always_on, always_off or traceidratio, or one of these after parentbased_"
+                .to_owned())
         }
     }
 }
@@ -115,7 +144,7 @@ struct Client {
     /// The exporter's thread has none.
     runtime: Handle,
     /// What does not change is not logged again.
-    is_failing: AtomicBool,
+    is_failing: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Client {
@@ -133,7 +162,13 @@ impl HttpClient for Client {
         let posted = self.runtime.spawn(async move { post.send(request, TIMEOUT).await }).await?;
         self.note(&posted.answer);
         match posted.answer {
-            Answer::Response(answer) => Ok(Response::builder().status(answer.status).body(answer.body)?),
+            Answer::Response(answer) => {
+                let response = Response::builder().status(answer.status);
+                let wait_s = answer.retry_after_ms.map(|ms| ms.div_ceil(1_000));
+                let response =
+                    wait_s.into_iter().fold(response, |response, wait_s| response.header(RETRY_AFTER, wait_s));
+                Ok(response.body(answer.body)?)
+            }
             Answer::Failure(failure) => Err(failure.text.into()),
         }
     }
@@ -149,10 +184,33 @@ impl Client {
         let was_failing = self.is_failing.swap(error.is_some(), Ordering::Relaxed);
         match error {
             Some(error) if !was_failing => {
-                tracing::warn!(error, "the collector of traces takes no spans: they are dropped until it does");
+                tracing::warn!(error, "the collector of traces takes no spans: what it never takes is dropped");
             }
             None if was_failing => tracing::info!("the collector of traces takes spans again"),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sampler_that_the_library_would_not_understand_is_refused() {
+        let check = |sampler: Option<&str>, part: Option<&str>, is_fine: bool| {
+            let found = check_sampler(|name| match name {
+                "OTEL_TRACES_SAMPLER" => sampler.map(str::to_owned),
+                _ => part.map(str::to_owned),
+            });
+            assert_eq!(found.is_ok(), is_fine, "{sampler:?} {part:?}");
+        };
+        check(None, None, true);
+        check(Some("always_off"), None, true);
+        check(Some("parentbased_traceidratio"), Some("0.01"), true);
+        check(Some("parentbased_traceidratio"), Some("1%"), false);
+        check(Some("traceidratio"), Some("1.5"), false);
+        check(Some("traceidratio"), None, false);
+        check(Some("xray"), None, false);
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use quick_cache::{Weighter, sync::Cache};
+use quick_cache::sync::Cache;
 
 use super::request::Target;
 use crate::{
@@ -13,28 +13,17 @@ use crate::{
         event::Event,
         id::{StreamId, SubscriptionId},
     },
-    streams::{Lease, Result, ShardId, Streams, Versioned},
+    streams::{Lease, RecentEvents, Result, ShardId, Streams, Versioned},
 };
 
-const EVENTS_KEPT: usize = 4096;
-const EVENT_BYTES_KEPT: u64 = 64 * 1024 * 1024;
 const TARGETS_KEPT: usize = 10_000;
-
-#[derive(Clone)]
-struct Bytes;
-
-impl Weighter<(ShardId, StreamId), Arc<Event>> for Bytes {
-    fn weight(&self, _: &(ShardId, StreamId), event: &Arc<Event>) -> u64 {
-        event.data.len() as u64 + 256
-    }
-}
 
 /// Reads and keeps subscriptions and events.
 pub struct Material {
     streams: Streams,
     /// A target is as good as its version: a lease names the version it must be of.
     targets: Cache<SubscriptionId, (StreamId, Arc<Target>)>,
-    events: Cache<(ShardId, StreamId), Arc<Event>, Bytes>,
+    events: RecentEvents,
 }
 
 /// What the leases of one call are made of; a subscription that is gone and an event that is nowhere are missing.
@@ -46,12 +35,8 @@ pub struct Found {
 }
 
 impl Material {
-    pub fn new(streams: Streams) -> Self {
-        Self {
-            streams,
-            targets: Cache::new(TARGETS_KEPT),
-            events: Cache::with_weighter(EVENTS_KEPT, EVENT_BYTES_KEPT, Bytes),
-        }
+    pub fn new(streams: Streams, events: RecentEvents) -> Self {
+        Self { streams, targets: Cache::new(TARGETS_KEPT), events }
     }
 
     /// Finds what the leases of one shard are made of.
@@ -93,7 +78,7 @@ impl Material {
         let mut found = HashMap::new();
         let mut missing = Vec::new();
         for lease in leases {
-            match self.events.get(&(shard, lease.event)) {
+            match self.events.get(shard, lease.event) {
                 Some(event) => drop(found.insert(lease.event, event)),
                 None if missing.contains(&lease.event) => {}
                 None => missing.push(lease.event),
@@ -102,7 +87,7 @@ impl Material {
         for (place, read) in missing.iter().zip(self.streams.events(shard, &missing).await?) {
             if let Some(event) = read {
                 let event = Arc::new(event);
-                self.events.insert((shard, *place), event.clone());
+                self.events.keep(event.clone());
                 found.insert(*place, event);
             }
         }

@@ -33,7 +33,7 @@ use crate::{
     domain::outcome::Reason,
     metrics,
     shutdown::Shutdown,
-    streams::{Ending, Error, Leased, SETTLE_AT_MOST, Settled, ShardId, Streams},
+    streams::{Ending, Error, Leased, RecentEvents, SETTLE_AT_MOST, Settled, ShardId, Streams},
     traces::Traces,
 };
 
@@ -56,6 +56,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Where the span of each attempt goes.
     pub traces: Traces,
+    /// What this process has dispatched, if it does.
+    pub events: RecentEvents,
 }
 
 /// Something falls due on a shard at a time.
@@ -98,7 +100,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
     settling.spawn(settler.run());
 
     let deliverer = Arc::new(Deliverer {
-        material: Material::new(streams.clone()),
+        material: Material::new(streams.clone(), settings.events),
         post,
         held: held.clone(),
         slots: slots.clone(),

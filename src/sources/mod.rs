@@ -254,10 +254,11 @@ fn count(result: &Appended, span: Span) {
     match result {
         Appended::Event(id) => {
             metrics::event_published();
-            span.published(*id);
+            span.published(*id, false);
         }
         Appended::Bad(_) => metrics::malformed(),
-        Appended::Repeated(_) | Appended::Conflict | Appended::TenantFull | Appended::Moved => {}
+        Appended::Repeated(id) => span.published(*id, true),
+        Appended::Conflict | Appended::TenantFull | Appended::Moved => {}
     }
 }
 

@@ -30,7 +30,10 @@ impl Error {
         matches!(self, Self::Unavailable(_) | Self::Full | Self::NoGroup)
     }
 
-    /// A word for metrics.
+    /// The words for metrics.
+    pub const KINDS: [&str; 5] = ["unavailable", "full", "no_group", "refused", "unreadable"];
+
+    /// The one of [`KINDS`](Self::KINDS) that it is.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",
@@ -74,15 +77,17 @@ impl From<RedisError> for Error {
                 | ServerErrorKind::Moved
                 | ServerErrorKind::Ask,
             ) => Self::Unavailable(error.to_string()),
-            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Unreadable(error.to_string()),
+            // Its text has the reply, which may be anything.
+            ErrorKind::Parse | ErrorKind::UnexpectedReturnType => Self::Unreadable(error.category().to_owned()),
             _ => Self::Refused(error.to_string()),
         }
     }
 }
 
 impl From<redis::ParsingError> for Error {
-    fn from(error: redis::ParsingError) -> Self {
-        Self::Unreadable(error.to_string())
+    fn from(_: redis::ParsingError) -> Self {
+        // Its text has the reply, which may be anything.
+        Self::Unreadable("a reply of another form".to_owned())
     }
 }
 

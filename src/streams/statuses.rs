@@ -54,6 +54,15 @@ pub(crate) enum Noted {
     Forgotten,
 }
 
+/// A delivery that was looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sought {
+    Found(DeliveryStatus),
+    Nowhere,
+    /// So much waits before it, if it is there, that the look was given up.
+    TooFarBack,
+}
+
 impl Streams {
     /// What is known of the deliveries of an event.
     pub async fn event_status(&self, shard: ShardId, event: StreamId) -> Result<EventStatus> {
@@ -156,25 +165,25 @@ impl Streams {
     }
 
     /// Where one delivery stands, also where nothing is noted of it as its event has more than 1,000 targets: then its
-    /// entry is looked for. `None` where it is nowhere.
-    pub async fn find_delivery(&self, id: DeliveryId) -> Result<Option<DeliveryStatus>> {
+    /// entry is looked for.
+    pub async fn find_delivery(&self, id: DeliveryId) -> Result<Sought> {
         if !self.shards().contains(&id.subscription.shard) {
-            return Ok(None);
+            return Ok(Sought::Nowhere);
         }
         match self.noted(&[id]).await?.pop() {
-            Some(Noted::Status(status)) => Ok(Some(status)),
+            Some(Noted::Status(status)) => Ok(Sought::Found(status)),
             Some(Noted::Nothing) if id.copy == 0 => self.find_unnoted(id).await,
-            _ => Ok(None),
+            _ => Ok(Sought::Nowhere),
         }
     }
 
-    async fn find_unnoted(&self, id: DeliveryId) -> Result<Option<DeliveryStatus>> {
+    async fn find_unnoted(&self, id: DeliveryId) -> Result<Sought> {
         let shard = id.subscription.shard;
         let mut command = redis::cmd("HGET");
         let targets: Option<u64> =
             self.0.connections.run(command.arg(self.keys().one(shard, "evs", id.event)).arg("n")).await?;
         if targets.is_none_or(|targets| targets <= TRACKED_TARGETS) {
-            return Ok(None);
+            return Ok(Sought::Nowhere);
         }
         // It was queued after its event came, and what is dispatched stands in the order of the log.
         let mut from = StreamId { ms: id.event.ms, seq: 0 };
@@ -186,18 +195,18 @@ impl Streams {
                 let (at, delivery) = (entry::place(found)?, entry::delivery(&found.map)?);
                 let is_dispatched = !found.map.contains_key("c");
                 if is_dispatched && delivery.event == id.event {
-                    return Ok(Some(DeliveryStatus::untried(id, at)));
+                    return Ok(Sought::Found(DeliveryStatus::untried(id, at)));
                 }
                 if is_dispatched && delivery.event > id.event {
-                    return Ok(None);
+                    return Ok(Sought::Nowhere);
                 }
                 from = at.next();
             }
             if reply.ids.len() < PAGE {
-                return Ok(None);
+                return Ok(Sought::Nowhere);
             }
         }
-        Ok(None)
+        Ok(Sought::TooFarBack)
     }
 
     /// A page of the deliveries of a subscription that are not done, newest first: up to `limit` from `newest` back.

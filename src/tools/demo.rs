@@ -23,6 +23,7 @@ use crate::{
     publish::{Publisher, TypeChecker},
     roles::{self, Options, Role},
     shutdown::Shutdown,
+    streams,
 };
 
 /// Deliveries go to this machine only, every port is a free one, and a demo that is stopped ends soon.
@@ -58,7 +59,7 @@ async fn show(out: &mut impl Write, redis: &PrivateRedis, shutdown: &Shutdown) -
         receiver: Receiver::start().await?,
         redis_url: redis.url().to_owned(),
     };
-    let figures = metrics::install("demo")?;
+    let figures = metrics::install("demo", &streams::Error::KINDS)?;
     let mut engine = JoinSet::new();
     for role in [Role::Dispatcher, Role::Sender, Role::Sources] {
         engine.spawn(roles::run_until(config.clone(), role, Options::default(), figures.clone(), shutdown.clone()));

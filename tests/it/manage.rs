@@ -57,7 +57,7 @@ impl Engine {
         let (led, leads) = watch::channel(Arc::<[ShardId]>::from(streams.shards().collect::<Vec<_>>()));
         let (dispatched, stop) = (streams.clone(), shutdown.clone());
         tasks.spawn(async move {
-            dispatch::run(dispatched, leads, Traces::default(), stop).await;
+            dispatch::run(dispatched, leads, None, Traces::default(), stop).await;
             drop(led);
         });
         Self { manager, streams, publisher, shutdown, _tasks: tasks, redis }

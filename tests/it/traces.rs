@@ -121,6 +121,7 @@ fn attributes(list: &[KeyValue]) -> HashMap<String, String> {
     let text = |pair: &KeyValue| match pair.value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(Any::StringValue(text)) => text.clone(),
         Some(Any::IntValue(number)) => number.to_string(),
+        Some(Any::BoolValue(is_so)) => is_so.to_string(),
         other => panic!("{other:?}"),
     };
     list.iter().map(|pair| (pair.key.clone(), text(pair))).collect()
@@ -230,7 +231,8 @@ async fn what_its_publisher_does_not_sample_is_passed_on_and_not_recorded() {
     assert_eq!((sampled[0].trace_id, unsampled[0].trace_id), (parent.trace_id, parent.trace_id));
     engine.stop_all().await;
     let spans = spans(&collector.wait_for(|_| true, PATIENCE).await);
-    assert_eq!(named(&spans, "attempt").len(), 1, "{spans:#?}");
+    assert_eq!(spans.len(), 3, "{spans:#?}");
+    assert_eq!(named(&spans, "publish")[0].parent_span_id, parent.span_id);
     assert_eq!(named(&spans, "attempt")[0].span_id, sampled[0].span_id);
 }
 

@@ -1,0 +1,48 @@
+//! Events that a process has had in its hands lately.
+
+use std::sync::Arc;
+
+use quick_cache::{Weighter, sync::Cache};
+
+use super::ShardId;
+use crate::domain::{event::Event, id::StreamId};
+
+const EVENTS: usize = 4096;
+const BYTES: u64 = 64 * 1024 * 1024;
+
+#[derive(Clone)]
+struct Size;
+
+impl Weighter<(ShardId, StreamId), Arc<Event>> for Size {
+    fn weight(&self, _: &(ShardId, StreamId), event: &Arc<Event>) -> u64 {
+        event.data.len() as u64 + 256
+    }
+}
+
+/// Keeps events a while, up to 64 MiB: what a process has dispatched or sent it need not read once more. A clone shares
+/// them.
+#[derive(Clone)]
+pub struct RecentEvents(Arc<Cache<(ShardId, StreamId), Arc<Event>, Size>>);
+
+impl RecentEvents {
+    /// None yet.
+    pub fn new() -> Self {
+        Self(Arc::new(Cache::with_weighter(EVENTS, BYTES, Size)))
+    }
+
+    /// The event at a place, if it is kept.
+    pub fn get(&self, shard: ShardId, at: StreamId) -> Option<Arc<Event>> {
+        self.0.get(&(shard, at))
+    }
+
+    /// Keeps an event.
+    pub fn keep(&self, event: Arc<Event>) {
+        self.0.insert((event.id.shard, event.id.at), event);
+    }
+}
+
+impl Default for RecentEvents {
+    fn default() -> Self {
+        Self::new()
+    }
+}

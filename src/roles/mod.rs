@@ -94,13 +94,13 @@ pub async fn run_until(
     // What cannot work is said before anything is started.
     let listeners = Listeners::bind(&config, role, options).await?;
     let admin_key = if role.is(Role::Api) { Some(admin_key(&config)?) } else { None };
+    let name = process_name();
+    let exporter = Exporter::start(&config, role.name(), &name)?;
     let embedded = match (&config.redis.url, role) {
         (RedisUrl::Embedded, Role::Serve) => Some(EmbeddedRedis::start(&config.data_dir, &shutdown).await?),
         _ => None,
     };
     let url = embedded.as_ref().map_or_else(|| connect::url(&config), |redis| Ok(redis.url().to_owned()))?;
-    let name = process_name();
-    let exporter = Exporter::start(&config, role.name(), &name)?;
     let ran = async {
         let streams = open(&config, &url, options.wait, &shutdown).await?;
         check_server(&config, &streams, embedded.is_some()).await?;

@@ -1,6 +1,9 @@
 //! How things are written in Redis and read back: the only place that knows the names of their fields.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+};
 
 use bytes::Bytes;
 use redis::{FromRedisValue, Value, streams::StreamId as Entry};
@@ -251,26 +254,26 @@ pub(super) const TOMBSTONE: &str = "{}";
 
 /// The record of an attempt: a MessagePack array.
 #[derive(Serialize, Deserialize)]
-struct AttemptRecord {
+struct AttemptRecord<'a> {
     event: String,
     subscription: String,
     copy: u16,
-    tenant: String,
-    event_type: String,
-    url: String,
+    tenant: Cow<'a, str>,
+    event_type: Cow<'a, str>,
+    url: Cow<'a, str>,
     number: u32,
     at_ms: u64,
-    request_headers: Vec<(String, String)>,
+    request_headers: Cow<'a, [(String, String)]>,
     response_time_ms: f64,
     timings: (Option<f64>, Option<f64>, Option<f64>, Option<f64>),
-    answer: AnswerRecord,
+    answer: AnswerRecord<'a>,
     raw: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-enum AnswerRecord {
-    Response { status: u16, headers: Vec<(String, String)>, body: Bytes },
-    Failure { kind: String, text: String },
+enum AnswerRecord<'a> {
+    Response { status: u16, headers: Cow<'a, [(String, String)]>, body: Bytes },
+    Failure { kind: Cow<'a, str>, text: Cow<'a, str> },
 }
 
 /// Writes an attempt; that it is late, or a test, is said by the script that keeps it.
@@ -280,22 +283,22 @@ pub(super) fn write_attempt(attempt: &Attempt) -> Vec<u8> {
         event: attempt.event.to_string(),
         subscription: attempt.subscription.to_string(),
         copy: attempt.copy,
-        tenant: attempt.tenant.clone(),
-        event_type: attempt.event_type.clone(),
-        url: attempt.url.clone(),
+        tenant: Cow::Borrowed(&attempt.tenant),
+        event_type: Cow::Borrowed(&attempt.event_type),
+        url: Cow::Borrowed(&attempt.url),
         number: attempt.number,
         at_ms: attempt.at_ms,
-        request_headers: attempt.request_headers.clone(),
+        request_headers: Cow::Borrowed(&attempt.request_headers),
         response_time_ms: attempt.response_time_ms,
         timings: (timings.dns, timings.connect, timings.tls, timings.first_byte),
         answer: match &attempt.answer {
             Answer::Response(response) => AnswerRecord::Response {
                 status: response.status,
-                headers: response.headers.clone(),
+                headers: Cow::Borrowed(&response.headers),
                 body: response.body.clone(),
             },
             Answer::Failure(failure) => {
-                AnswerRecord::Failure { kind: failure.kind.name().to_owned(), text: failure.text.clone() }
+                AnswerRecord::Failure { kind: Cow::Borrowed(failure.kind.name()), text: Cow::Borrowed(&failure.text) }
             }
         },
         raw: attempt.payload_format == PayloadFormat::Raw,
@@ -312,19 +315,19 @@ pub(super) fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
         event: record.event.parse().map_err(|_| unreadable("an attempt's event"))?,
         subscription: record.subscription.parse().map_err(|_| unreadable("an attempt's webhook"))?,
         copy: record.copy,
-        tenant: record.tenant,
-        event_type: record.event_type,
-        url: record.url,
+        tenant: record.tenant.into_owned(),
+        event_type: record.event_type.into_owned(),
+        url: record.url.into_owned(),
         number: record.number,
         at_ms: record.at_ms,
-        request_headers: record.request_headers,
+        request_headers: record.request_headers.into_owned(),
         answer: match record.answer {
             AnswerRecord::Response { status, headers, body } => {
-                Answer::Response(Response { status, headers, body, retry_after_ms: None })
+                Answer::Response(Response { status, headers: headers.into_owned(), body, retry_after_ms: None })
             }
             AnswerRecord::Failure { kind, text } => Answer::Failure(Failure {
                 kind: FailureKind::ALL.into_iter().find(|k| k.name() == kind).unwrap_or(FailureKind::Http),
-                text,
+                text: text.into_owned(),
             }),
         },
         response_time_ms: record.response_time_ms,

@@ -140,11 +140,11 @@ local function rest()
   return due or ''
 end
 
-local kept
 -- Lets the status of an event that nothing waits for age, for as long as attempts are kept.
+local statusMs
 local function expire(ev)
-  kept = kept or call('HGET', P .. ':meta', 'keep') or 604800000
-  call('PEXPIRE', key('evs', ev), kept)
+  statusMs = statusMs or call('HGET', P .. ':meta', 'keep') or 604800000
+  call('PEXPIRE', key('evs', ev), statusMs)
 end
 
 -- Counts an event that somebody is owed among what its tenant stores. Its status keeps how much that is.

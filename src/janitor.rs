@@ -4,10 +4,12 @@
 //! fails for one shard or webhook is done without: the others are kept in order all the same.
 
 mod audit;
+mod figures;
 mod gate;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::{
@@ -27,6 +29,8 @@ use crate::{
 const STEPS_A_ROUND: usize = 50;
 /// Time between two rounds while there is more to do: Redis has others to serve.
 const AT_ONCE: Duration = Duration::from_millis(10);
+/// Shards that are looked after at once: what they ask of Redis shares its round trips.
+const SHARDS_AT_ONCE: usize = 16;
 /// Subscriptions of one kind looked at for a shard in a round; the next round looks at the next ones.
 const LOOKED_AT_A_ROUND: usize = 200;
 
@@ -87,6 +91,12 @@ impl Failures {
         }
     }
 
+    fn add(&mut self, others: Self) {
+        if let Self(Some(error)) = others {
+            self.0.get_or_insert(error);
+        }
+    }
+
     /// Redis is away: the rest would fail as well, each after its time limit.
     fn is_cut_off(&self) -> bool {
         matches!(self.0, Some(Error::Unavailable(_)))
@@ -94,6 +104,20 @@ impl Failures {
 
     fn first(self) -> Option<Error> {
         self.0
+    }
+}
+
+/// What became of a shard's part of a round.
+struct Turn {
+    is_more: bool,
+    failures: Failures,
+    looked_at: LookedAt,
+}
+
+impl Turn {
+    /// Notes what a step says: whether there is more to do.
+    fn note(&mut self, is_more: Result<bool>) {
+        self.is_more |= self.failures.note(is_more).unwrap_or(false);
     }
 }
 
@@ -105,7 +129,7 @@ impl Janitor {
             self.looked_at.retain(|shard, _| led.contains(shard));
             if led.is_empty() {
                 // Also where Redis is away: what this process had led is another's now, or nobody's.
-                show(&ShardFigures::default(), Some(0), 0);
+                figures::show(&ShardFigures::default(), Some(0), 0);
             }
             let mut failures = Failures::default();
             let is_more = self.round(&led, &mut failures).await;
@@ -127,23 +151,13 @@ impl Janitor {
         let Some(now_ms) = failures.note(self.streams.now_ms().await) else { return false };
         let excess = failures.note(self.excess(led).await).unwrap_or_default();
         let mut is_more = false;
-        for shard in led.iter().copied() {
-            // What frees memory comes first: what takes some is refused while Redis is full.
-            is_more |= failures.note(self.trim_events(shard, now_ms).await).unwrap_or(false);
-            is_more |= failures.note(self.trim_attempts(shard, now_ms).await).unwrap_or(false);
-            if excess.events > 0.0 {
-                is_more |= failures.note(self.trim_excess_events(shard, excess.events).await).unwrap_or(false);
+        for shards in led.chunks(SHARDS_AT_ONCE) {
+            let turns = join_all(shards.iter().map(|shard| self.turn(*shard, now_ms, &excess))).await;
+            for (shard, turn) in shards.iter().zip(turns) {
+                self.looked_at.insert(*shard, turn.looked_at);
+                is_more |= turn.is_more;
+                failures.add(turn.failures);
             }
-            if excess.attempts > 0.0 {
-                is_more |= failures.note(self.trim_excess_attempts(shard, excess.attempts).await).unwrap_or(false);
-            }
-            is_more |= failures.note(self.retire(shard, now_ms).await).unwrap_or(false);
-            is_more |= failures.note(self.trim_bad(Some(shard), now_ms).await).unwrap_or(false);
-            let purged = self.purge_deleted(shard, now_ms, failures).await;
-            failures.note(purged);
-            let dropped = self.drop_outdated(shard, now_ms, failures).await;
-            failures.note(dropped);
-            failures.note(self.streams.keep_status_for(shard, self.settings.attempts).await);
             if failures.is_cut_off() {
                 return false;
             }
@@ -154,6 +168,29 @@ impl Janitor {
         }
         self.look(led, now_ms, failures).await;
         is_more
+    }
+
+    /// One shard's part of a round.
+    async fn turn(&self, shard: ShardId, now_ms: u64, excess: &Excess) -> Turn {
+        let looked_at = self.looked_at.get(&shard).copied().unwrap_or_default();
+        let mut turn = Turn { is_more: false, failures: Failures::default(), looked_at };
+        // What frees memory comes first: what takes some is refused while Redis is full.
+        turn.note(self.trim_events(shard, now_ms).await);
+        turn.note(self.trim_attempts(shard, now_ms).await);
+        if excess.events > 0.0 {
+            turn.note(self.trim_excess_events(shard, excess.events).await);
+        }
+        if excess.attempts > 0.0 {
+            turn.note(self.trim_excess_attempts(shard, excess.attempts).await);
+        }
+        turn.note(self.retire(shard, now_ms).await);
+        turn.note(self.trim_bad(Some(shard), now_ms).await);
+        let purged = self.purge_deleted(shard, now_ms, &mut turn).await;
+        turn.failures.note(purged);
+        let dropped = self.drop_outdated(shard, now_ms, &mut turn).await;
+        turn.failures.note(dropped);
+        turn.failures.note(self.streams.keep_status_for(shard, self.settings.attempts).await);
+        turn
     }
 
     /// By how much all shards together exceed what may be kept.
@@ -239,15 +276,14 @@ impl Janitor {
     }
 
     /// Goes on with purges that were interrupted, and forgets what was deleted long ago.
-    async fn purge_deleted(&mut self, shard: ShardId, now_ms: u64, failures: &mut Failures) -> Result<()> {
+    async fn purge_deleted(&self, shard: ShardId, now_ms: u64, turn: &mut Turn) -> Result<()> {
         let kept_from = before(now_ms, self.settings.attempts).ms;
-        let looked_at = self.looked_at.entry(shard).or_default();
-        let page = self.streams.deleted_subscriptions(shard, looked_at.deleted, LOOKED_AT_A_ROUND).await?;
-        looked_at.deleted = next(looked_at.deleted, page.len());
+        let page = self.streams.deleted_subscriptions(shard, turn.looked_at.deleted, LOOKED_AT_A_ROUND).await?;
+        turn.looked_at.deleted = next(turn.looked_at.deleted, page.len());
         for (subscription, deleted_ms) in page {
-            let is_purged = failures.note(self.purge(subscription).await).unwrap_or(false);
+            let is_purged = turn.failures.note(self.purge(subscription).await).unwrap_or(false);
             if is_purged && deleted_ms < kept_from {
-                failures.note(self.streams.forget_subscription(subscription).await);
+                turn.failures.note(self.streams.forget_subscription(subscription).await);
             }
         }
         Ok(())
@@ -263,15 +299,14 @@ impl Janitor {
     }
 
     /// What waits too long for a subscription that is not active becomes a dead letter; an active one's does so when it fails.
-    async fn drop_outdated(&mut self, shard: ShardId, now_ms: u64, failures: &mut Failures) -> Result<()> {
+    async fn drop_outdated(&self, shard: ShardId, now_ms: u64, turn: &mut Turn) -> Result<()> {
         let last = before(now_ms, self.settings.max_age);
-        let looked_at = self.looked_at.entry(shard).or_default();
-        let page = self.streams.subscriptions_behind(shard, last.ms, looked_at.behind, LOOKED_AT_A_ROUND).await?;
-        looked_at.behind = next(looked_at.behind, page.len());
+        let page = self.streams.subscriptions_behind(shard, last.ms, turn.looked_at.behind, LOOKED_AT_A_ROUND).await?;
+        turn.looked_at.behind = next(turn.looked_at.behind, page.len());
         for subscription in page {
-            let status = failures.note(self.streams.status_of(subscription).await).flatten();
+            let status = turn.failures.note(self.streams.status_of(subscription).await).flatten();
             if status.is_some_and(|status| status != Status::Active) {
-                failures.note(self.drop_backlog(subscription, last).await);
+                turn.failures.note(self.drop_backlog(subscription, last).await);
             }
         }
         Ok(())
@@ -294,54 +329,6 @@ impl Janitor {
         }
         Ok(())
     }
-
-    /// Shows what waits on the shards that are led, and the state of Redis. A sum of which a part is not known is not shown.
-    async fn look(&self, led: &[ShardId], now_ms: u64, failures: &mut Failures) {
-        let (mut all, mut is_whole) = (ShardFigures::default(), true);
-        for shard in led {
-            let Some(figures) = failures.note(self.streams.figures(*shard, now_ms).await) else {
-                is_whole = false;
-                continue;
-            };
-            all.counts.fresh += figures.counts.fresh;
-            all.counts.waiting += figures.counts.waiting;
-            all.counts.leased += figures.counts.leased;
-            all.counts.dead += figures.counts.dead;
-            all.undispatched += figures.undispatched;
-            all.due += figures.due;
-            all.oldest_ms = all.oldest_ms.into_iter().chain(figures.oldest_ms).min();
-            all.due_since_ms = all.due_since_ms.into_iter().chain(figures.due_since_ms).min();
-        }
-        let at_front_door = match led.contains(&0) {
-            true => failures.note(self.streams.front_door_length().await),
-            false => Some(0),
-        };
-        if is_whole {
-            show(&all, at_front_door, now_ms);
-        }
-        if let Some(report) = failures.note(self.streams.server_report().await) {
-            let aof = report.aof;
-            metrics::redis_aof(aof.is_enabled, aof.is_written, aof.is_rewritten, aof.bytes);
-            metrics::redis_findings("faults", report.faults.len());
-            metrics::redis_findings("losses", report.losses_for(self.settings.durability).len());
-            metrics::redis_findings("advice", report.advice.len());
-        }
-    }
-}
-
-/// Shows what waits; how much at the front door only where that is known.
-fn show(all: &ShardFigures, at_front_door: Option<u64>, now_ms: u64) {
-    let since = |ms: Option<u64>| Duration::from_millis(ms.map_or(0, |ms| now_ms.saturating_sub(ms)));
-    metrics::backlog("log", all.undispatched);
-    metrics::backlog("fresh", all.counts.fresh);
-    metrics::backlog("waiting", all.counts.waiting);
-    metrics::backlog("leased", all.counts.leased);
-    metrics::backlog("dead", all.counts.dead);
-    if let Some(count) = at_front_door {
-        metrics::backlog("front_door", count);
-    }
-    metrics::oldest_undelivered(since(all.oldest_ms));
-    metrics::webhooks_due(all.due, since(all.due_since_ms));
 }
 
 /// How many were looked at after a page of `count` more; after the last page it starts anew.

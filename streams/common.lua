@@ -9,6 +9,9 @@ local HOLD_MAX, RETRY_AFTER_MAX = 300000, 3600000
 local ATTEMPTS_KEPT = 20
 local STATISTICS_HOURS = 192
 
+-- A whole number as text. Numbers that commands are given take Lua ten times as long to write: those of each delivery go as text.
+local function int(number) return string.format('%d', number) end
+
 local function key(name, id) return P .. ':' .. name .. ':' .. id end
 
 -- Whether the stream id a comes before b.
@@ -40,7 +43,7 @@ end
 -- further ahead than it can be is cut.
 local function load(sub)
   local f = call('HMGET', key('rt', sub), 'st', 'cap', 'T', 'B', 'tat', 'fifo', 'cf', 'cfat', 'cfl', 'hold', 'ra', 'v',
-    'n0', 'n1', 'n2', 'n3', 'old', 'down')
+    'n0', 'n1', 'n2', 'n3', 'old', 'down', 'ok')
   if not f[1] then return nil end
   local interval, burst = tonumber(f[3]), tonumber(f[4])
   return {
@@ -49,7 +52,7 @@ local function load(sub)
     fifo = f[6] == '1', cf = tonumber(f[7] or 0), cfat = tonumber(f[8] or 0), cfl = tonumber(f[9] or 0),
     hold = math.min(tonumber(f[10] or 0), now + HOLD_MAX), ra = math.min(tonumber(f[11] or 0), now + RETRY_AFTER_MAX),
     v = f[12], counts = { tonumber(f[13] or 0), tonumber(f[14] or 0), tonumber(f[15] or 0), tonumber(f[16] or 0) },
-    old = f[17] or '', down = tonumber(f[18] or 0),
+    old = f[17] or '', down = tonumber(f[18] or 0), ok = tonumber(f[19] or 0),
   }
 end
 
@@ -69,33 +72,60 @@ local function tokens(r)
 end
 
 local COUNTED = { 'fresh', 'waiting', 'leased', 'dead' }
+-- What `mirror` has still to write: differences of the counts in P:cnt, and the fields in P:rt of each subscription.
+local differences, mirrored = { 0, 0, 0, 0 }, {}
 
--- Mirrors a subscription's counts and its oldest entry into P:cnt and P:old. Only differences travel: drift mends itself.
-local function count(sub, r, counts)
-  local changed = {}
-  for i, name in ipairs(COUNTED) do
-    if counts[i] ~= r.counts[i] then
-      call('HINCRBY', P .. ':cnt', name, counts[i] - r.counts[i])
-      changed[#changed + 1], changed[#changed + 2] = 'n' .. (i - 1), counts[i]
-    end
-  end
-  local head = counts[1] + counts[2] + counts[3] > 0 and call('XRANGE', key('dlv', sub), '-', '+', 'COUNT', 1)[1]
-  local old = head and head[1]:match('^%d+') or ''
-  if old ~= r.old then
-    if head then call('ZADD', P .. ':old', old, sub) else call('ZREM', P .. ':old', sub) end
-    changed[#changed + 1], changed[#changed + 2] = 'old', old
-  end
-  if #changed > 0 then call('HSET', key('rt', sub), unpack(changed)) end
-  r.counts, r.old = counts, old
+-- Has a field of a subscription's runtime state written by `mirror`.
+local function set(sub, field, value)
+  local changed = mirrored[sub] or {}
+  changed[field], mirrored[sub] = value, changed
 end
 
--- When anything can be done for a subscription next; nil when nothing can.
-local function nextDue(sub, r, fresh, waiting, leased)
+-- Counts a subscription's deliveries (r.counts) anew. Only differences travel: drift mends itself.
+local function count(sub, r, counts)
+  for i, counted in ipairs(counts) do
+    if counted ~= r.counts[i] then
+      differences[i] = differences[i] + counted - r.counts[i]
+      set(sub, 'n' .. (i - 1), counted)
+    end
+  end
+  r.counts = counts
+end
+
+-- Notes when the oldest entry that is not done was queued, "" where there is none.
+local function countOldest(sub, r, old)
+  if old == r.old then return end
+  if old ~= '' then call('ZADD', P .. ':old', old, sub) else call('ZREM', P .. ':old', sub) end
+  set(sub, 'old', old)
+  r.old = old
+end
+
+-- Writes what was counted, once a call and for all subscriptions of it together. A call that ends before has counted nothing.
+local function mirror()
+  for i, name in ipairs(COUNTED) do
+    if differences[i] ~= 0 then call('HINCRBY', P .. ':cnt', name, differences[i]) end
+  end
+  for sub, changed in pairs(mirrored) do
+    local written = {}
+    for field, value in pairs(changed) do written[#written + 1], written[#written + 2] = field, value end
+    call('HSET', key('rt', sub), unpack(written))
+  end
+  differences, mirrored = { 0, 0, 0, 0 }, {}
+end
+
+-- When anything can be done for a subscription next, by its counts; nil when nothing can.
+local function nextDue(sub, r)
   local inf, rty = key('inf', sub), key('rty', sub)
+  local fresh, waiting, leased = unpack(r.counts, 1, 3)
   local live, due = 0, math.huge
   if leased > 0 then
-    local first = call('ZRANGEBYSCORE', inf, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    if first[1] then live, due = call('ZCOUNT', inf, '(' .. now, '+inf'), tonumber(first[2]) end
+    local first = tonumber(call('ZRANGE', inf, 0, 0, 'WITHSCORES')[2])
+    if first and first > now then
+      live, due = leased, first
+    elseif first then
+      live = call('ZCOUNT', inf, '(' .. now, '+inf')
+      due = tonumber(call('ZRANGEBYSCORE', inf, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or due)
+    end
   end
   if live >= cap(r) then return due end
   local open = gate(r)
@@ -105,27 +135,60 @@ local function nextDue(sub, r, fresh, waiting, leased)
     return math.min(due, retry and math.max(tonumber(retry), open) or open)
   end
   if leased > live or fresh > 0 then due = math.min(due, open) end
-  if waiting > 0 then due = math.min(due, math.max(tonumber(call('ZRANGE', rty, 0, 0, 'WITHSCORES')[2]), open)) end
+  if waiting > 0 then due = math.min(due, math.max(tonumber(call('ZRANGE', rty, 0, 0, 'WITHSCORES')[2] or 0), open)) end
   return due
 end
 
 local somethingIsDue = false
 
--- Puts a subscription where P:due must have it: at the time when anything can be done for it, or nowhere. One that is due
--- already keeps its place, however often it is planned; a lease, which says how early it may have its next turn (or false),
--- sends it to the end of the line.
-local function plan(sub, r, earliest)
-  r = r or load(sub)
-  if not r then call('ZREM', KEYS[1], sub) return end
-  local entries, leased, waiting = call('XLEN', key('dlv', sub)), call('ZCARD', key('inf', sub)), call('ZCARD', key('rty', sub))
-  local fresh = entries - leased - waiting
-  count(sub, r, { fresh, waiting, leased, call('XLEN', key('dead', sub)) })
-  if r.st ~= 'a' or entries == 0 then call('ZREM', KEYS[1], sub) return end
-  local due = nextDue(sub, r, fresh, waiting, leased)
+-- Puts a subscription where P:due must have it, by its counts: at the time when anything can be done for it, or nowhere. One
+-- that is due already keeps its place, however often it is planned; a lease, which says how early it may have its next turn
+-- (or false), sends it to the end of the line.
+local function place(sub, r, earliest)
+  if r.st ~= 'a' or r.counts[1] + r.counts[2] + r.counts[3] == 0 then call('ZREM', KEYS[1], sub) return end
+  local due = nextDue(sub, r)
   if due == math.huge then due = now end
   if earliest then due = math.max(due, earliest) end
   if due <= now then somethingIsDue = true end
   if due <= now and earliest == nil then call('ZADD', KEYS[1], 'LT', due, sub) else call('ZADD', KEYS[1], due, sub) end
+end
+
+-- Counts and places a subscription that got new entries, the first of them `entry`. Nothing changes for one that has as much
+-- under way as it may, or its order to keep to.
+local function collect(sub, r, added, entry)
+  local fresh, waiting, leased, dead = unpack(r.counts)
+  count(sub, r, { fresh + added, waiting, leased, dead })
+  if r.old == '' then countOldest(sub, r, entry:match('^%d+')) end
+  if r.st ~= 'a' or leased >= cap(r) or r.fifo and fresh + waiting + leased > 0 then return end
+  local due = gate(r)
+  if due <= now then somethingIsDue = true end
+  call('ZADD', KEYS[1], 'LT', due, sub)
+end
+
+-- Counts what a subscription has, and places it; `mirror` is to follow.
+local function arrange(sub, r, earliest)
+  local entries, leased, waiting = call('XLEN', key('dlv', sub)), call('ZCARD', key('inf', sub)), call('ZCARD', key('rty', sub))
+  count(sub, r, { entries - leased - waiting, waiting, leased, call('XLEN', key('dead', sub)) })
+  local head = entries > 0 and call('XRANGE', key('dlv', sub), '-', '+', 'COUNT', 1)[1]
+  countOldest(sub, r, head and head[1]:match('^%d+') or '')
+  place(sub, r, earliest)
+end
+
+-- The same for the one subscription of a call.
+local function plan(sub, r)
+  r = r or load(sub)
+  if not r then call('ZREM', KEYS[1], sub) return end
+  arrange(sub, r)
+  mirror()
+end
+
+-- Counts and places a subscription of which new deliveries, and some that waited, were leased: at the end of the line. Where
+-- something else has changed, all is counted.
+local function handOut(sub, r, new, retried, isKnown)
+  local fresh, waiting = r.counts[1] - new, r.counts[2] - retried
+  if not isKnown or fresh < 0 or waiting < 0 then return arrange(sub, r, false) end
+  count(sub, r, { fresh, waiting, r.counts[3] + new + retried, r.counts[4] })
+  place(sub, r, false)
 end
 
 -- Wakes senders that sleep, when something fell due. A hint only: it may be lost.
@@ -143,7 +206,7 @@ end
 -- Lets the status of an event that nothing waits for age, for as long as attempts are kept.
 local statusMs
 local function expire(ev)
-  statusMs = statusMs or call('HGET', P .. ':meta', 'keep') or 604800000
+  statusMs = statusMs or call('HGET', P .. ':meta', 'keep') or '604800000'
   call('PEXPIRE', key('evs', ev), statusMs)
 end
 
@@ -154,16 +217,16 @@ local function owe(ev, tenant, bytes)
 end
 
 -- One entry less names each of these events. With its last one nobody is owed it any more: its tenant has so much less
--- stored, its spilled body goes, and its status begins to age.
-local function unref(events)
+-- stored, its spilled body goes, and its status begins to age. `owed` is what the status of each says of that, where it was
+-- read.
+local function unref(events, owed)
   local gone, bodies, freed = {}, {}, {}
   for _, ev in ipairs(events) do
-    if call('HINCRBY', P .. ':refs', ev, -1) <= 0 then
-      local bytes, tenant = (call('HGET', key('evs', ev), 'o') or ''):match('^(%d+) (.+)$')
-      if tenant then
-        freed[tenant] = (freed[tenant] or 0) + bytes
-        call('HDEL', key('evs', ev), 'o')
-      end
+    local left = call('HINCRBY', P .. ':refs', ev, '-1')
+    if left <= 0 then
+      -- One that nothing named is not freed twice.
+      local bytes, tenant = (left == 0 and (owed and owed[ev] or call('HGET', key('evs', ev), 'o')) or ''):match('^(%d+) (.+)$')
+      if tenant then freed[tenant] = (freed[tenant] or 0) + bytes end
       gone[#gone + 1], bodies[#bodies + 1] = ev, key('pay', ev)
     end
   end
@@ -179,16 +242,18 @@ local function unref(events)
   call('UNLINK', unpack(bodies))
 end
 
--- Notes where a delivery stands, if its event's status is kept: "state entry attempts status attempt-ids…".
+-- Notes where a delivery stands, if its event's status is kept: "state entry attempts status attempt-ids…". Returns how much
+-- the event's tenant has stored with it, as `owe` keeps it.
 local function note(ev, sub, copy, state, entry, attempts, status, attempt)
-  local evs, field, ids = key('evs', ev), sub .. '#' .. copy, {}
-  local noted = call('HGET', evs, field)
-  if not noted and call('EXISTS', evs) == 0 then return end
-  for id in (noted or ''):gmatch('%d+%-%d+') do ids[#ids + 1] = id end
-  table.remove(ids, 1)
-  if attempt then ids[#ids + 1] = attempt end
-  if #ids > ATTEMPTS_KEPT then table.remove(ids, 1) end
-  call('HSET', evs, field, table.concat({ state, entry, attempts, status, unpack(ids) }, ' '))
+  local evs, field = key('evs', ev), sub .. '#' .. copy
+  local noted, owed = unpack(call('HMGET', evs, field, 'o'), 1, 2)
+  if not noted and not owed and call('EXISTS', evs) == 0 then return nil end
+  local text = { state, entry, int(attempts), int(status) }
+  for id in (noted and noted:match('^%a %S+ %S+ %S+(.*)$') or ''):gmatch('%S+') do text[#text + 1] = id end
+  if attempt then text[#text + 1] = attempt end
+  if #text > 4 + ATTEMPTS_KEPT then table.remove(text, 5) end
+  call('HSET', evs, field, table.concat(text, ' '))
+  return owed
 end
 
 -- Adds to a subscription's statistics of the hour. A field that is new may be the first: its hash is to end.
@@ -196,7 +261,7 @@ local function tally(sub, counts)
   local hour = math.floor(now / 3600000)
   local st, isNew = key('st', sub .. ':' .. hour), false
   for field, by in pairs(counts) do
-    if call('HINCRBY', st, field, by) == by then isNew = true end
+    if call('HINCRBY', st, field, int(by)) == by then isNew = true end
   end
   if isNew then call('PEXPIREAT', st, (hour + 1 + STATISTICS_HOURS) * 3600000) end
 end

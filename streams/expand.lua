@@ -17,7 +17,7 @@ local isDone, doneInOrder, cursors, isOwed = {}, {}, {}, {}
 local function target(sub)
   if targets[sub] == nil then
     local r = load(sub)
-    targets[sub] = r and r.st ~= 'd' and { r = r, entries = call('XLEN', key('dlv', sub)) } or false
+    targets[sub] = r and r.st ~= 'd' and { r = r, entries = call('XLEN', key('dlv', sub)), added = 0 } or false
   end
   return targets[sub]
 end
@@ -31,7 +31,7 @@ end
 -- A dead letter may push out another, whose event may then be owed to nobody.
 local function overflow(ev, type, nonce, sub)
   countOwed()
-  overflowed = overflowed + 1
+  overflowed, targets[sub].hasOverflowed = overflowed + 1, true
   bury(sub, { ev = ev, copy = 0, type = type, nonce = nonce, attempts = 0, why = 'overflow', status = 0,
     error = 'the webhook had as many deliveries waiting as it may have', entry = ev }, maxDead)
 end
@@ -40,15 +40,15 @@ end
 -- Counted first: a script cut short may leak a reference, never free a body too early.
 local function expand(ev, isWhole, track, type, nonce, tenant, bytes, subs)
   if #subs == 0 then return false end
-  local isFirst = call('HINCRBY', refs, ev, #subs) == #subs
+  local isFirst = call('HINCRBY', refs, ev, int(#subs)) == #subs
   local notes, full, taken = {}, {}, 0
   for _, sub in ipairs(subs) do
     local t = target(sub)
     if t then
       taken = taken + 1
       if t.entries < maxBacklog then
-        t.entries = t.entries + 1
         local entry = call('XADD', key('dlv', sub), '*', 'e', ev)
+        t.entries, t.added, t.first = t.entries + 1, t.added + 1, t.first or entry
         if track == 1 then notes[#notes + 1], notes[#notes + 2] = sub .. '#0', 'p ' .. entry end
       else
         full[#full + 1] = sub
@@ -57,7 +57,7 @@ local function expand(ev, isWhole, track, type, nonce, tenant, bytes, subs)
   end
   -- An event whose targets are not all noted keeps a count above those that are.
   local evs, counted = key('evs', ev), track == 1 and taken or #subs
-  if isWhole then notes[#notes + 1], notes[#notes + 2] = 'n', counted else call('HINCRBY', evs, 'n', counted) end
+  if isWhole then notes[#notes + 1], notes[#notes + 2] = 'n', int(counted) else call('HINCRBY', evs, 'n', counted) end
   if isFirst and taken > 0 then notes[#notes + 1], notes[#notes + 2] = 'o', bytes .. ' ' .. tenant end
   if #notes > 0 then call('HSET', evs, unpack(notes)) end
   if isFirst and taken > 0 then owed[tenant] = (owed[tenant] or 0) + bytes end
@@ -98,8 +98,9 @@ for _, item in ipairs(items) do
 end
 countOwed()
 for sub, t in pairs(targets) do
-  if t then plan(sub, t.r) end
+  if t and t.hasOverflowed then arrange(sub, t.r) elseif t and t.added > 0 then collect(sub, t.r, t.added, t.first) end
 end
+mirror()
 for ev, cursor in pairs(cursors) do
   if cursor ~= '' then call('HSET', exp, ev, cursor) end
 end

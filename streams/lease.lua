@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
 -- Hands out deliveries that are due: abandoned ones, then retries, then new ones, within each subscription's limits.
 -- ARGV 2 subscriptions looked at, at most  3 entries, at most  4 ms of a lease  5 random part of the token  6 dead letter limit
--- Returns {now, next due or "", token, entries, given up as lost}: an entry is 7 values: sub, config version, id, its count in the pending
--- list, its fields, leases lost in a row, 1 if the rate limit counted it
+-- Returns MessagePack: [now, next due or "", token, entries, given up as lost]; an entry is [sub, config version, id, its count in the
+-- pending list, its fields, leases lost in a row, whether the rate limit counted it]
 local LOST_AT_MOST = 6
 local room, leaseMs, maxDead = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
 local token = string.format('%.0f-%s', now, ARGV[5])
-local taken, buried = {}, 0
+local taken, buried, leaseEnds = {}, 0, int(now + leaseMs)
 
 local function take(sub, r, entry, made, lost)
-  for _, value in ipairs({ sub, r.v, entry[1], made, entry[2], lost, r.interval > 0 and 1 or 0 }) do taken[#taken + 1] = value end
+  taken[#taken + 1] = { sub, r.v, entry[1], made, entry[2], lost, r.interval > 0 }
 end
 
 local function made(sub, id)
@@ -54,25 +54,31 @@ local function candidates(sub, r, n)
     if lease then return tonumber(lease) <= now and { head[1] } or {}, {}, 0 end
     return {}, (not due or tonumber(due) <= now) and { head[1] } or {}, 0
   end
-  local abandoned, retries = call('ZRANGEBYSCORE', inf, '-inf', now, 'LIMIT', 0, n), {}
-  if #abandoned < n then retries = call('ZRANGEBYSCORE', rty, '-inf', now, 'LIMIT', 0, n - #abandoned) end
+  local abandoned, retries = {}, {}
+  if r.counts[3] > 0 then abandoned = call('ZRANGEBYSCORE', inf, '-inf', now, 'LIMIT', 0, n) end
+  if r.counts[2] > 0 and #abandoned < n then retries = call('ZRANGEBYSCORE', rty, '-inf', now, 'LIMIT', 0, n - #abandoned) end
   return abandoned, retries, n - #abandoned - #retries
 end
 
 local function lease(sub, r)
-  local inf, n = key('inf', sub), 0
-  if gate(r) <= now then n = math.min(cap(r) - call('ZCOUNT', inf, '(' .. now, '+inf'), room, tokens(r)) end
-  local leases, tokensHeld, retried = {}, {}, {}
+  local inf, n, new = key('inf', sub), 0, 0
+  if gate(r) <= now then
+    local live = r.counts[3] > 0 and call('ZCOUNT', inf, '(' .. now, '+inf') or 0
+    n = math.min(cap(r) - live, room, tokens(r))
+  end
+  local leases, tokensHeld, retried, isKnown = {}, {}, {}, true
   local function hold(id)
-    leases[#leases + 1], leases[#leases + 2] = now + leaseMs, id
+    leases[#leases + 1], leases[#leases + 2] = leaseEnds, id
     tokensHeld[#tokensHeld + 1], tokensHeld[#tokensHeld + 2] = id, token
   end
   if n > 0 then
-    local abandoned, retries, new = candidates(sub, r, n)
-    for _, id in ipairs(abandoned) do if reclaim(sub, r, id) then hold(id) end end
-    for _, id in ipairs(retries) do if retry(sub, r, id) then hold(id) retried[#retried + 1] = id end end
-    local read = new > 0 and call('XREADGROUP', 'GROUP', 'senders', 's', 'COUNT', new, 'STREAMS', key('dlv', sub), '>')
-    for _, entry in ipairs(read and read[1][2] or {}) do take(sub, r, entry, 1, 0) hold(entry[1]) end
+    local abandoned, retries, left = candidates(sub, r, n)
+    for _, id in ipairs(abandoned) do if reclaim(sub, r, id) then hold(id) else isKnown = false end end
+    for _, id in ipairs(retries) do
+      if retry(sub, r, id) then hold(id) retried[#retried + 1] = id else isKnown = false end
+    end
+    local read = left > 0 and call('XREADGROUP', 'GROUP', 'senders', 's', 'COUNT', left, 'STREAMS', key('dlv', sub), '>')
+    for _, entry in ipairs(read and read[1][2] or {}) do take(sub, r, entry, 1, 0) hold(entry[1]) new = new + 1 end
   end
   local got = #leases / 2
   if got > 0 then
@@ -81,12 +87,13 @@ local function lease(sub, r)
     if #retried > 0 then call('ZREM', key('rty', sub), unpack(retried)) end
     if r.interval > 0 then
       r.tat = math.max(r.tat, now) + got * r.interval
-      call('HSET', key('rt', sub), 'tat', r.tat)
+      set(sub, 'tat', r.tat)
     end
     room = room - got
+    return handOut(sub, r, new, #retried, isKnown)
   end
   -- Whatever it looked at and took nothing from is due later, so that no subscription can be looked at without end.
-  plan(sub, r, got == 0 and now + 1)
+  arrange(sub, r, now + 1)
 end
 
 for _, sub in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
@@ -98,12 +105,13 @@ for _, sub in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARG
     local ok, err = pcall(lease, sub, r)
     if not ok then
       local text = type(err) == 'table' and err.err or tostring(err)
-      if not text:find('NOGROUP', 1, true) then return redis.error_reply(text) end
+      if not text:find('NOGROUP', 1, true) then mirror() return redis.error_reply(text) end
       -- With the group went what it had handed out: every entry that is left is new.
       call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
       call('UNLINK', key('inf', sub), key('rty', sub), key('tok', sub))
-      plan(sub, r)
+      arrange(sub, r)
     end
   end
 end
-return { now, rest(), token, taken, buried }
+mirror()
+return cmsgpack.pack({ now, rest(), token, taken, buried })

@@ -47,7 +47,7 @@ end
 
 local function append(nonce, type, tenant, ts, body, conversation, to, trace)
   local event = { 'i', nonce, 'v', version(tenant), 't', type, 'tn', tenant, 'ts', ts, 'b', body }
-  if ts == '' then event[10] = now end
+  if ts == '' then event[10] = int(now) end
   if conversation ~= '' then event[#event + 1], event[#event + 2] = 'cv', conversation end
   if to ~= '' then event[#event + 1], event[#event + 2] = 'to', to end
   if trace ~= '' then event[#event + 1], event[#event + 2] = 'tp', trace end

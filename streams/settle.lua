@@ -17,7 +17,7 @@ for _, result in ipairs(results) do
   local sub, id = result[1], result[2]
   local t = touched[sub]
   if not t then
-    t = { r = load(sub), ids = {}, holders = {}, ended = {}, isEnded = {}, delivered = {}, counts = {}, attempts = {} }
+    t = { r = load(sub), ids = {}, holders = {}, ended = {}, isEnded = {}, delivered = {}, owed = {}, counts = {}, attempts = {} }
     touched[sub] = t
   end
   t.ids[#t.ids + 1] = id
@@ -49,7 +49,7 @@ local function settle(result, text)
   local mine = isOpen and t.holders[id] == token or false
   local attempt
   if text ~= '' then
-    attempt = keepAttempt(t.attempts, outcome == 'ok', status, type, text, 'l', mine and 0 or 1)
+    attempt = keepAttempt(t.attempts, outcome == 'ok', status, type, text, 'l', mine and '0' or '1')
     t.hasAttempt = true
   end
   if not (mine or isOpen and outcome == 'ok' and pendingEntry(sub, id)) then return false end
@@ -57,7 +57,7 @@ local function settle(result, text)
   countAttempt(t.counts, status, bucket, micros)
   local began = tonumber(token:match('^%d+'))
   if outcome == 'ok' then
-    note(ev, sub, copy, 'k', id, attempts, status, attempt)
+    t.owed[ev] = note(ev, sub, copy, 'k', id, attempts, status, attempt)
     t.delivered[#t.delivered + 1] = ev
     if mine then succeed(sub, r, began, type) end
   elseif outcome == 'retry' then
@@ -95,16 +95,19 @@ end
 for sub, t in pairs(touched) do
   tally(sub, t.counts)
   listAttempts(sub, t.attempts)
-  if t.hasAttempt and t.r then call('HSET', key('rt', sub), 'last', now) end
-  if #t.delivered > 0 then call('HINCRBY', key('rt', sub), 'ok', #t.delivered) end
+  if t.r then
+    if t.hasAttempt then set(sub, 'last', now) end
+    if #t.delivered > 0 then set(sub, 'ok', t.r.ok + #t.delivered) end
+  end
   if #t.ended > 0 then
     forget(sub, unpack(t.ended))
     call('XACK', key('dlv', sub), 'senders', unpack(t.ended))
     call('XDEL', key('dlv', sub), unpack(t.ended))
     -- Last, so that what is settled once more takes no reference away again.
-    unref(t.delivered)
+    unref(t.delivered, t.owed)
   end
-  if t.r then plan(sub, t.r) end
+  if t.r then arrange(sub, t.r) end
 end
+mirror()
 ring()
 return { now, rest(), stale, disabled }

@@ -73,16 +73,15 @@ impl Leadership {
 
     async fn turn(&mut self) -> Result<()> {
         let worker = format!("{ROLE}{}", self.process);
-        let alive = self.streams.check_in(&worker).await?;
+        let shards: Vec<ShardId> = self.streams.shards().collect();
+        let seats: Vec<Seat> = shards.iter().map(|shard| Seat::Shard(*shard)).collect();
+        let (alive, leaders) = tokio::try_join!(self.streams.check_in(&worker), self.streams.leaders(&seats))?;
         let mut dispatchers: Vec<String> = alive.into_iter().filter(|worker| worker.starts_with(ROLE)).collect();
         // They come in the order in which they were last seen.
         dispatchers.sort_unstable();
         if self.dispatchers.0 != dispatchers {
             self.dispatchers = (dispatchers, Instant::now());
         }
-        let shards: Vec<ShardId> = self.streams.shards().collect();
-        let seats: Vec<Seat> = shards.iter().map(|shard| Seat::Shard(*shard)).collect();
-        let leaders = self.streams.leaders(&seats).await?;
         let mine: Vec<ShardId> = shards.iter().copied().filter(|shard| self.leads(&leaders, *shard)).collect();
         let fair = shards.len().div_ceil(self.dispatchers.0.len().max(1));
         let wanted = self.wanted(&leaders, &mine, fair);

@@ -38,11 +38,25 @@ impl AddressRules {
     /// Why it cannot be posted to; the text holds nothing secret of the URL.
     pub fn check_url(&self, text: &str) -> Result<Url, Invalid> {
         let url = parse(text).map_err(|problem| Invalid::new("url", problem))?;
-        self.check_target(&url).map_err(|problem| Invalid::new("url", problem))?;
+        self.check(&url)?;
         Ok(url)
     }
 
+    /// Checks once more where a URL leads that [`check_url`](Self::check_url) took before, perhaps by other rules.
+    ///
+    /// # Errors
+    /// As for a text, by the field `url`.
+    pub fn check(&self, url: &Url) -> Result<(), Invalid> {
+        self.check_target(url).map_err(|problem| Invalid::new("url", problem))
+    }
+
     fn check_target(&self, url: &Url) -> Result<(), String> {
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err("it must start with `https://`".to_owned());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("a user name or password is not allowed; put credentials into a header".to_owned());
+        }
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
             return Err("a host is missing".to_owned());
         };
@@ -124,9 +138,6 @@ fn parse(text: &str) -> Result<Url, String> {
     let begins = |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     if !begins("https://") && !begins("http://") {
         return Err("it must start with `https://`".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("a user name or password is not allowed; put credentials into a header".to_owned());
     }
     url.set_fragment(None);
     Ok(url)

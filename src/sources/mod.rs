@@ -47,8 +47,7 @@ pub async fn run(
     let work = async {
         loop {
             let turn = async {
-                streams.check_in(&worker).await?;
-                if streams.lead(&[Seat::FrontDoor], &worker).await? == [true] {
+                if leads(&streams, &worker).await? {
                     return lead(&streams, &worker, &mut mover).await;
                 }
                 tokio::time::sleep(LEAD_EVERY).await;
@@ -73,13 +72,18 @@ pub async fn run(
     }
 }
 
+/// Says that it is there; whether it is the one that moves.
+async fn leads(streams: &Streams, worker: &str) -> Result<bool> {
+    let (_, leads) = tokio::try_join!(streams.check_in(worker), streams.lead(&[Seat::FrontDoor], worker))?;
+    Ok(leads == [true])
+}
+
 /// Moves as long as it leads.
 async fn lead(streams: &Streams, worker: &str, mover: &mut Mover) -> Result<()> {
     let stay = async {
         loop {
             tokio::time::sleep(LEAD_EVERY).await;
-            streams.check_in(worker).await?;
-            if streams.lead(&[Seat::FrontDoor], worker).await? != [true] {
+            if !leads(streams, worker).await? {
                 return Ok(());
             }
         }

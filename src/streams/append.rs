@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::{
     ShardId, Streams,
     entry::{self, unreadable},
-    error::{Error, Result},
-    pack, scripts,
+    error::Result,
+    pack, scripts, unpack,
 };
 use crate::domain::{
     digest::digest,
@@ -160,8 +160,7 @@ impl Streams {
             command.arg(&item.body[..]);
         }
         let answer: Vec<u8> = self.0.connections.call(&scripts::PUBLISH, &command).await?;
-        let results: Vec<Vec<String>> =
-            rmp_serde::from_slice(&answer).map_err(|error| Error::Unreadable(format!("publish: {error}")))?;
+        let results: Vec<Vec<String>> = unpack(&answer, "publish")?;
         results.iter().map(|result| appended(shard, result)).collect()
     }
 }

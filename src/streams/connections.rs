@@ -139,6 +139,21 @@ impl Connections {
         answer
     }
 
+    /// Runs one script several times in one round trip; as [`call`](Self::call) does each.
+    pub async fn call_all<T: FromRedisValue>(&self, script: &Script, commands: Vec<Cmd>) -> Result<Vec<T>> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut pipeline = redis::pipe();
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        let since = Instant::now();
+        let answer = self.carry_out(Work::Scripts(script, &pipeline)).await;
+        metrics::script_called(script.name, since.elapsed());
+        answer
+    }
+
     /// A connection that turns out to be closed is replaced once: Redis was restarted since it was last used. Should the
     /// work then run twice, no delivery is lost or doubled by it: a lease may lie idle until it runs out, and what a call
     /// says it has done may be less than was done.
@@ -189,6 +204,7 @@ enum Work<'w> {
     Command(&'w Cmd),
     Pipeline(&'w redis::Pipeline),
     Script(&'w Script, &'w Cmd),
+    Scripts(&'w Script, &'w redis::Pipeline),
 }
 
 impl Work<'_> {
@@ -197,12 +213,27 @@ impl Work<'_> {
             Self::Command(command) => command.query_async(connection).await,
             Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
             Self::Script(script, command) => match command.query_async(connection).await {
-                Err(error) if matches!(error.kind(), ErrorKind::Server(ServerErrorKind::NoScript)) => {
-                    redis::cmd("SCRIPT").arg("LOAD").arg(&script.text).exec_async(connection).await?;
+                Err(error) if is_unknown_script(&error) => {
+                    load(script, connection).await?;
                     command.query_async(connection).await
+                }
+                answer => answer,
+            },
+            Self::Scripts(script, pipeline) => match pipeline.query_async(connection).await {
+                Err(error) if is_unknown_script(&error) => {
+                    load(script, connection).await?;
+                    pipeline.query_async(connection).await
                 }
                 answer => answer,
             },
         }
     }
+}
+
+fn is_unknown_script(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::NoScript))
+}
+
+async fn load(script: &Script, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    redis::cmd("SCRIPT").arg("LOAD").arg(&script.text).exec_async(connection).await
 }

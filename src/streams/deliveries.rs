@@ -5,14 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redis::Value;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     LEASE, Limits, ShardId, Streams,
     entry::{self, unreadable},
     error::Result,
-    pack, scripts,
+    pack, scripts, unpack,
 };
 use crate::domain::{
     attempt::Attempt,
@@ -116,6 +115,50 @@ pub struct SettleAnswer {
     pub stale: Vec<usize>,
     /// Subscriptions that these results have disabled.
     pub disabled: Vec<(SubscriptionId, DisabledReason)>,
+}
+
+/// The arrays that `lease.lua` answers with.
+#[derive(Deserialize)]
+struct LeaseAnswer<'a> {
+    now_ms: u64,
+    next_due: &'a str,
+    token: &'a str,
+    #[serde(borrow)]
+    taken: Vec<LeaseItem<'a>>,
+    given_up: u64,
+}
+
+#[derive(Deserialize)]
+struct LeaseItem<'a> {
+    subscription: &'a str,
+    version: &'a str,
+    entry: &'a str,
+    attempt: u32,
+    /// Names and values in turn.
+    #[serde(borrow)]
+    fields: Vec<&'a str>,
+    leases_lost: u32,
+    is_rate_limited: bool,
+}
+
+impl LeaseItem<'_> {
+    fn lease(&self, token: &Arc<str>, leased_ms: u64, since: Instant) -> Result<Lease> {
+        let delivery = entry::delivery_of_fields(&self.fields)?;
+        Ok(Lease {
+            subscription: self.subscription.parse().map_err(|_| unreadable("a subscription's id"))?,
+            version: entry::stream_id(self.version)?,
+            entry: entry::stream_id(self.entry)?,
+            event: delivery.event,
+            copy: delivery.copy,
+            attempt: self.attempt,
+            attempts_before: delivery.attempts_before,
+            leases_lost: self.leases_lost,
+            is_rate_limited: self.is_rate_limited,
+            token: token.clone(),
+            leased_ms,
+            since,
+        })
+    }
 }
 
 /// An array as `settle.lua` reads it.
@@ -226,12 +269,11 @@ impl Streams {
         let mut command = self.script(&scripts::LEASE, shard);
         command.arg(SUBSCRIPTIONS_A_LEASE).arg(room.min(LEASE_AT_MOST)).arg(LEASE.as_millis() as u64);
         command.arg(format!("{:08x}", rand::random::<u32>())).arg(self.0.limits.max_dead);
-        let (now_ms, next_due, token, taken, given_up): (u64, String, String, Vec<Value>, u64) =
-            self.0.connections.call(&scripts::LEASE, &command).await?;
-        let token: Arc<str> = token.into();
-        let leases =
-            taken.chunks_exact(7).map(|values| read_lease(values, &token, now_ms, since)).collect::<Result<_>>()?;
-        Ok(Leased { now_ms, next_due_ms: read_due(&next_due)?, leases, given_up })
+        let packed: Vec<u8> = self.0.connections.call(&scripts::LEASE, &command).await?;
+        let answer: LeaseAnswer<'_> = unpack(&packed, "leases")?;
+        let token: Arc<str> = answer.token.into();
+        let leases = answer.taken.iter().map(|item| item.lease(&token, answer.now_ms, since)).collect::<Result<_>>()?;
+        Ok(Leased { now_ms: answer.now_ms, next_due_ms: read_due(answer.next_due)?, leases, given_up: answer.given_up })
     }
 
     /// Renews leases of one shard that are still ours; returns the indexes of those that are not.
@@ -273,27 +315,6 @@ fn read_due(text: &str) -> Result<Option<u64>> {
         return Ok(None);
     }
     text.parse::<f64>().map(|due| Some(due as u64)).map_err(|_| unreadable("a due time"))
-}
-
-fn read_lease(values: &[Value], token: &Arc<str>, leased_ms: u64, since: Instant) -> Result<Lease> {
-    let text = |index: usize| -> Result<String> { Ok(redis::from_redis_value(values[index].clone())?) };
-    let number = |index: usize| -> Result<u32> { Ok(redis::from_redis_value(values[index].clone())?) };
-    let map = redis::from_redis_value(values[4].clone())?;
-    let delivery = entry::delivery(&map)?;
-    Ok(Lease {
-        subscription: text(0)?.parse().map_err(|_| unreadable("a subscription's id"))?,
-        version: entry::stream_id(&text(1)?)?,
-        entry: entry::stream_id(&text(2)?)?,
-        event: delivery.event,
-        copy: delivery.copy,
-        attempt: number(3)?,
-        attempts_before: delivery.attempts_before,
-        leases_lost: number(5)?,
-        is_rate_limited: number(6)? == 1,
-        token: token.clone(),
-        leased_ms,
-        since,
-    })
 }
 
 /// Hints that something fell due. They may be lost: a delivery may not wait for one.

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use redis::{FromRedisValue, Value, streams::StreamId as Entry};
 use serde::{Deserialize, Serialize};
 
-use super::error::{Error, Result};
+use super::{
+    error::{Error, Result},
+    request_headers::{self, KeptHeader},
+};
 use crate::{
     domain::{
         attempt::{Answer, Attempt, Failure, FailureKind, Response, Timings},
@@ -66,11 +69,20 @@ pub(super) struct DeliveryEntry {
 }
 
 pub(super) fn delivery(map: &HashMap<String, Value>) -> Result<DeliveryEntry> {
-    let event = field::<String>(map, "e").ok_or_else(|| unreadable("a delivery without its event"))?;
+    delivery_of(|name| field(map, name))
+}
+
+/// The same from the names and values of its fields in turn.
+pub(super) fn delivery_of_fields(fields: &[&str]) -> Result<DeliveryEntry> {
+    delivery_of(|name| fields.chunks_exact(2).find(|field| field[0] == name).map(|field| field[1].to_owned()))
+}
+
+fn delivery_of(value: impl Fn(&str) -> Option<String>) -> Result<DeliveryEntry> {
+    let event = value("e").ok_or_else(|| unreadable("a delivery without its event"))?;
     Ok(DeliveryEntry {
         event: stream_id(&event)?,
-        copy: field(map, "c").unwrap_or(0),
-        attempts_before: field(map, "a").unwrap_or(0),
+        copy: value("c").and_then(|text| text.parse().ok()).unwrap_or(0),
+        attempts_before: value("a").and_then(|text| text.parse().ok()).unwrap_or(0),
     })
 }
 
@@ -263,7 +275,7 @@ struct AttemptRecord<'a> {
     url: Cow<'a, str>,
     number: u32,
     at_ms: u64,
-    request_headers: Cow<'a, [(String, String)]>,
+    request_headers: Vec<KeptHeader<'a>>,
     response_time_ms: f64,
     timings: (Option<f64>, Option<f64>, Option<f64>, Option<f64>),
     answer: AnswerRecord<'a>,
@@ -288,7 +300,7 @@ pub(super) fn write_attempt(attempt: &Attempt) -> Vec<u8> {
         url: Cow::Borrowed(&attempt.url),
         number: attempt.number,
         at_ms: attempt.at_ms,
-        request_headers: Cow::Borrowed(&attempt.request_headers),
+        request_headers: request_headers::keep(attempt),
         response_time_ms: attempt.response_time_ms,
         timings: (timings.dns, timings.connect, timings.tls, timings.first_byte),
         answer: match &attempt.answer {
@@ -311,7 +323,7 @@ pub(super) fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
     let record: AttemptRecord =
         rmp_serde::from_slice(&packed).map_err(|error| Error::Unreadable(format!("an attempt: {error}")))?;
     let (dns, connect, tls, first_byte) = record.timings;
-    Ok(Attempt {
+    let mut attempt = Attempt {
         event: record.event.parse().map_err(|_| unreadable("an attempt's event"))?,
         subscription: record.subscription.parse().map_err(|_| unreadable("an attempt's webhook"))?,
         copy: record.copy,
@@ -320,7 +332,7 @@ pub(super) fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
         url: record.url.into_owned(),
         number: record.number,
         at_ms: record.at_ms,
-        request_headers: record.request_headers.into_owned(),
+        request_headers: Vec::new(),
         answer: match record.answer {
             AnswerRecord::Response { status, headers, body } => {
                 Answer::Response(Response { status, headers: headers.into_owned(), body, retry_after_ms: None })
@@ -335,7 +347,9 @@ pub(super) fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
         is_late: field::<u8>(map, "l") == Some(1),
         payload_format: if record.raw { PayloadFormat::Raw } else { PayloadFormat::Envelope },
         is_test: field::<u8>(map, "s") == Some(1),
-    })
+    };
+    request_headers::restore(&mut attempt, record.request_headers);
+    Ok(attempt)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
 use redis::Value;
 
 use super::{ShardId, Streams, error::Result, scripts};
@@ -36,12 +35,12 @@ impl Streams {
 
     /// Becomes, or stays, the leader of each seat; says for each whether `process` is it now.
     pub async fn lead(&self, seats: &[Seat], process: &str) -> Result<Vec<bool>> {
-        try_join_all(seats.iter().map(|seat| async {
+        let commands = seats.iter().map(|seat| {
             let mut command = scripts::LEAD.on(&self.lead_key(*seat));
             command.arg("").arg(process).arg(LEADER_FOR.as_millis() as u64);
-            self.0.connections.call(&scripts::LEAD, &command).await
-        }))
-        .await
+            command
+        });
+        self.0.connections.call_all(&scripts::LEAD, commands.collect()).await
     }
 
     /// Who leads each seat, if anybody does.

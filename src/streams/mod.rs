@@ -19,6 +19,7 @@ pub mod keys;
 mod leadership;
 mod raw;
 mod recent;
+mod request_headers;
 mod resend;
 pub mod scripts;
 mod server;
@@ -164,4 +165,9 @@ impl Streams {
 /// MessagePack of a batch; a struct is an array, as the scripts read it.
 fn pack<T: serde::Serialize + ?Sized>(batch: &T) -> Vec<u8> {
     rmp_serde::to_vec(batch).expect("numbers, text and bytes can always be packed")
+}
+
+/// What a script packed; `what` it is goes into the error.
+fn unpack<'a, T: serde::Deserialize<'a>>(packed: &'a [u8], what: &str) -> Result<T> {
+    rmp_serde::from_slice(packed).map_err(|error| Error::Unreadable(format!("{what}: {error}")))
 }

@@ -95,15 +95,14 @@ impl Request {
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(OUR_USER_AGENT));
         Self { url, headers, body }
     }
+}
 
-    fn into_http(self) -> http::Result<http::Request<Full<Bytes>>> {
-        let mut request =
-            http::Request::builder().method(Method::POST).uri(self.url.as_str()).body(self.body.into())?;
-        *request.headers_mut() = self.headers;
-        // Some firewalls turn away what does not say it.
-        request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        Ok(request)
-    }
+fn into_http(url: &Url, headers: HeaderMap, body: Bytes) -> http::Result<http::Request<Full<Bytes>>> {
+    let mut request = http::Request::builder().method(Method::POST).uri(url.as_str()).body(body.into())?;
+    *request.headers_mut() = headers;
+    // Some firewalls turn away what does not say it.
+    request.headers_mut().entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    Ok(request)
 }
 
 /// What became of a request.
@@ -161,8 +160,8 @@ impl Post {
     pub async fn send(&self, request: Request, timeout: Duration) -> Posted {
         let watch = Watch::start();
         // Once more: the rules may be others than when the URL was taken, and ports and schemes are not the connector's.
-        let answer = match self.rules.check_url(request.url.as_str()) {
-            Ok(_) => self.exchange(request, timeout, &watch).await,
+        let answer = match self.rules.check(&request.url) {
+            Ok(()) => self.exchange(request, timeout, &watch).await,
             Err(refused) => Err(Failure { kind: FailureKind::BlockedAddress, text: refused.problem }),
         };
         let (answer, rest) = match answer {
@@ -182,8 +181,9 @@ impl Post {
         timeout: Duration,
         watch: &Arc<Watch>,
     ) -> Result<(Response, Option<Rest>), Failure> {
-        let url = request.url.clone();
+        let Request { url, headers, body } = request;
         let target = Target::of(&url, self.is_proxied);
+        let request = into_http(&url, headers, body);
         match tokio::time::timeout(timeout, watch.over(self.answer(request, watch))).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(failure::of_error(&*error, watch.phase(), &target)),
@@ -191,8 +191,12 @@ impl Post {
         }
     }
 
-    async fn answer(&self, request: Request, watch: &Watch) -> Result<(Response, Option<Rest>), BoxError> {
-        let (head, body) = self.client.request(request.into_http()?).await?.into_parts();
+    async fn answer(
+        &self,
+        request: http::Result<http::Request<Full<Bytes>>>,
+        watch: &Watch,
+    ) -> Result<(Response, Option<Rest>), BoxError> {
+        let (head, body) = self.client.request(request?).await?.into_parts();
         watch.answered(&head.extensions);
         let status = head.status.as_u16();
         let headers = kept_headers(&head.headers);

@@ -12,7 +12,7 @@ TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 # Requests that schemathesis makes up for each operation and phase, besides those at the bounds: about four minutes.
 SCHEMATHESIS_EXAMPLES ?= 60
 
-.PHONY: help run test bench openapi redis fmt clippy doc tests verify verify-long verify-chaos python3 node curl prometheus pictures smoke verify-api verify-signatures verify-metrics verify-alerts verify-deny
+.PHONY: help run test bench micro-bench instructions openapi redis fmt clippy doc tests verify verify-long verify-chaos python3 node curl valgrind prometheus pictures smoke verify-api verify-signatures verify-metrics verify-alerts verify-instructions verify-deny
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -33,6 +33,12 @@ pictures: redis python3 prometheus ## Draw the pictures of the README anew, from
 
 bench: redis ## Measure throughput, latency and lists on a private Redis
 	@cargo run --release --locked --quiet -- bench
+
+micro-bench: ## Measure how long the pure core takes: to match, sign, write, read and decide
+	cargo bench --locked --bench core
+
+instructions: valgrind ## Count what the pure core takes, and expect that from now on
+	cargo bench --locked --bench instructions -- --accept
 
 # A system service that comes with the package is neither used nor stopped: every Redis here is our own.
 redis:
@@ -66,7 +72,7 @@ tests:
 		cargo test --locked --no-fail-fast -- --test-threads $(TEST_THREADS); \
 	fi
 
-verify: verify-long verify-chaos smoke verify-api verify-signatures verify-metrics verify-alerts verify-deny ## What takes long, or needs more than Rust and Redis
+verify: verify-long verify-chaos smoke verify-api verify-signatures verify-metrics verify-alerts verify-instructions verify-deny ## What takes long, or needs more than Rust and Redis
 
 verify-long: redis ## The invariants over many more random runs, and all tests many times in a row
 	POSTHASTE_CASES=$(CASES) cargo test --locked --test it invariants
@@ -75,8 +81,8 @@ verify-long: redis ## The invariants over many more random runs, and all tests m
 verify-chaos: redis ## Processes and Redis killed at random under load: nothing accepted is lost
 	POSTHASTE_CHAOS_SECONDS=$(CHAOS_SECONDS) cargo test --locked --test it chaos -- --nocapture
 
-python3 node curl:
-	@command -v $@ >/dev/null || { echo '$@ is needed: install it (curl, Python 3.11 with venv, Node 20 with npm)' >&2; exit 1; }
+python3 node curl valgrind:
+	@command -v $@ >/dev/null || { echo '$@ is needed: install it (curl, Python 3.11 with venv, Node 20 with npm, valgrind)' >&2; exit 1; }
 
 smoke: redis python3 curl ## Every operation of the API by curl, as a user would try it
 	tests/api.sh
@@ -102,6 +108,9 @@ verify-metrics: redis python3 prometheus ## Alert rules and dashboards hold, and
 
 verify-alerts: redis python3 prometheus ## Each alert fires in a real run that causes it: about two minutes
 	tests/verify/alerts.sh
+
+verify-instructions: valgrind ## What the pure core does takes no more instructions than benches/instructions.toml expects
+	cargo bench --locked --bench instructions
 
 prometheus:
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { echo 'prometheus and promtool are needed: install prometheus' >&2; exit 1; }

@@ -116,8 +116,12 @@ impl Index {
         let all = (!event_type.starts_with(OWN_TYPES)).then_some("");
         let prefixes = event_type.match_indices('.').map(|(dot, _)| &event_type[..=dot]);
         let keys = prefixes.chain(all).chain([event_type]);
-        let mut ids: Vec<_> = keys.filter_map(|key| self.subscribers.get(key)).flatten().copied().collect();
-        ids.sort_unstable();
+        let mut ids = Vec::new();
+        for found in keys.filter_map(|key| self.subscribers.get(key)) {
+            ids.extend(found);
+        }
+        // Those of each key are in order, and a stable sort merges what is.
+        ids.sort();
         ids.dedup();
         ids
     }

@@ -44,7 +44,7 @@ pub(super) fn stream_id(text: &str) -> Result<StreamId> {
 }
 
 /// An event of the log, or of the body that the trim keeps beside it. `None` where it is not one.
-pub(super) fn event(shard: u16, at: StreamId, map: &HashMap<String, Value>) -> Option<Event> {
+pub fn event(shard: u16, at: StreamId, map: &HashMap<String, Value>) -> Option<Event> {
     let parsed = |name| field::<String>(map, name).map(|text| text.parse()).transpose().ok();
     Some(Event {
         id: EventId { at, shard, nonce: field(map, "i")? },
@@ -289,7 +289,7 @@ enum AnswerRecord<'a> {
 }
 
 /// Writes an attempt; that it is late, or a test, is said by the script that keeps it.
-pub(super) fn write_attempt(attempt: &Attempt) -> Vec<u8> {
+pub fn write_attempt(attempt: &Attempt) -> Vec<u8> {
     let timings = attempt.timings;
     super::pack(&AttemptRecord {
         event: attempt.event.to_string(),
@@ -317,8 +317,11 @@ pub(super) fn write_attempt(attempt: &Attempt) -> Vec<u8> {
     })
 }
 
-/// Reads an attempt.
-pub(super) fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
+/// Reads an attempt from the fields of its entry.
+///
+/// # Errors
+/// When it has no record, or not one that [`write_attempt`] has written.
+pub fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
     let packed = bytes(map, "r").ok_or_else(|| unreadable("an attempt without its record"))?;
     let record: AttemptRecord =
         rmp_serde::from_slice(&packed).map_err(|error| Error::Unreadable(format!("an attempt: {error}")))?;

@@ -9,7 +9,7 @@ mod attempts;
 mod connections;
 mod dead_letters;
 mod deliveries;
-mod entry;
+pub mod entry;
 mod error;
 mod event_types;
 mod events;

@@ -11,13 +11,15 @@
 -- What is alike for all results of a subscription is done once, after them.
 local maxDead, disableAfter = tonumber(ARGV[2]), tonumber(ARGV[3])
 local results, touched, stale = cmsgpack.unpack(ARGV[4]), {}, {}
+-- The events of what was delivered, and what the status of each says that its tenant has stored with it.
+local delivered, owed = {}, {}
 
 -- Of each subscription: its state; who holds each entry; and what is done once for several.
 for _, result in ipairs(results) do
   local sub, id = result[1], result[2]
   local t = touched[sub]
   if not t then
-    t = { r = load(sub), ids = {}, holders = {}, ended = {}, isEnded = {}, delivered = {}, owed = {}, counts = {}, attempts = {} }
+    t = { r = load(sub), ids = {}, holders = {}, ended = {}, isEnded = {}, delivered = 0, counts = {}, attempts = {}, isPlain = true }
     touched[sub] = t
   end
   t.ids[#t.ids + 1] = id
@@ -52,13 +54,14 @@ local function settle(result, text)
     attempt = keepAttempt(t.attempts, outcome == 'ok', status, type, text, 'l', mine and '0' or '1')
     t.hasAttempt = true
   end
+  if not mine or outcome ~= 'ok' then t.isPlain = false end
   if not (mine or isOpen and outcome == 'ok' and pendingEntry(sub, id)) then return false end
 
   countAttempt(t.counts, status, bucket, micros)
   local began = tonumber(token:match('^%d+'))
   if outcome == 'ok' then
-    t.owed[ev] = note(ev, sub, copy, 'k', id, attempts, status, attempt)
-    t.delivered[#t.delivered + 1] = ev
+    owed[ev] = note(ev, sub, copy, 'k', id, attempts, status, attempt)
+    t.delivered, delivered[#delivered + 1] = t.delivered + 1, ev
     if mine then succeed(sub, r, began, type) end
   elseif outcome == 'retry' then
     call('ZADD', key('rty', sub), now + arg, id)
@@ -97,17 +100,17 @@ for sub, t in pairs(touched) do
   listAttempts(sub, t.attempts)
   if t.r then
     if t.hasAttempt then set(sub, 'last', now) end
-    if #t.delivered > 0 then set(sub, 'ok', t.r.ok + #t.delivered) end
+    if t.delivered > 0 then set(sub, 'ok', t.r.ok + t.delivered) end
   end
   if #t.ended > 0 then
-    forget(sub, unpack(t.ended))
+    (t.isPlain and letGo or forget)(sub, unpack(t.ended))
     call('XACK', key('dlv', sub), 'senders', unpack(t.ended))
     call('XDEL', key('dlv', sub), unpack(t.ended))
-    -- Last, so that what is settled once more takes no reference away again.
-    unref(t.delivered, t.owed)
   end
-  if t.r then arrange(sub, t.r) end
+  if t.r and t.isPlain then takeAway(sub, t.r, t.ended) elseif t.r then arrange(sub, t.r) end
 end
 mirror()
+-- Last, so that what is settled once more takes no reference away again.
+unref(delivered, owed)
 ring()
 return { now, rest(), stale, disabled }

@@ -18,7 +18,7 @@ impl Script {
     }
 }
 
-const COMMON: &str = include_str!("../../streams/common.lua");
+const COMMON: &str = concat!(include_str!("../../streams/common.lua"), "\n", include_str!("../../streams/places.lua"));
 // What several scripts share, and the part of settling that is about an endpoint's health.
 const ATTEMPTS: &str = include_str!("../../streams/attempts.lua");
 const DEAD_LETTERS: &str = include_str!("../../streams/dead_letters.lua");

@@ -1,5 +1,7 @@
 //! `bench`: load on a private engine, beside the limit of the same run.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
@@ -22,8 +24,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     events: u64,
     /// Seconds of a run at a fixed rate: `latency`, `noisy`; `idle` takes six times as long
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3_600))]
-    seconds: u32,
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds)]
+    seconds: Duration,
     /// Webhooks [default: 100 and 50000 of `fanout`, 100000 of `many` and `idle`, 20000 of `memory`]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     webhooks: Option<u32>,
@@ -123,12 +125,18 @@ impl From<BenchArgs> for Options {
                 Processes::One => bench::Processes::One,
                 Processes::Separate => bench::Processes::Separate { senders: 1 },
             },
-            seconds: args.seconds,
+            at_rate: args.seconds,
             events: args.events,
             sizes: Sizes { webhooks: args.webhooks.map(|webhooks| webhooks as usize), pending: args.pending },
             runs: args.runs,
         }
     }
+}
+
+/// From a tenth of a second to an hour.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let given = text.parse().ok().filter(|seconds| (0.1..=3_600.0).contains(seconds));
+    given.map(Duration::from_secs_f64).ok_or_else(|| "seconds are from 0.1 to 3600".to_owned())
 }
 
 pub async fn run(context: &Context, args: BenchArgs) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 async fn bench(arguments: &[&str]) -> Measured {
     let folder = tempfile::Builder::new().prefix("ph").tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_posthaste"));
-    command.args(["bench", "--json", "--events", "100", "--seconds", "1", "--runs", "1"]).args(arguments);
+    command.args(["bench", "--json", "--events", "100", "--seconds", "0.3", "--runs", "1"]).args(arguments);
     command.current_dir(folder.path()).env("TMPDIR", folder.path()).env("POSTHASTE_REDIS__SHARDS", "3");
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(PATIENCE, command.output()).await.expect("an end in time").unwrap();
@@ -105,8 +105,8 @@ async fn latency_is_measured_at_given_rates() {
         measured.within(index, "bare_p50_ms", 0.001, 60_000.0);
         measured.within(index, "bare_p99_ms", measured.figure(index, "bare_p50_ms"), 60_000.0);
     }
-    // No more arrive in a second than are published in it.
-    measured.within(0, "deliveries_per_second", 1.0, 110.0);
+    // No more arrive in a second than are published in it, but that the last is due before the end.
+    measured.within(0, "deliveries_per_second", 1.0, 120.0);
 }
 
 #[tokio::test]

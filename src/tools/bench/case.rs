@@ -158,12 +158,12 @@ impl Case {
             Self::Fanout { events, .. } => throughput::run(stage, events).await,
             Self::Many { webhooks } => throughput::run(stage, webhooks as u64).await,
             Self::Retries => throughput::run_with_retries(stage, options.events).await,
-            Self::Latency { per_second } => latency::run(stage, per_second, options.seconds).await,
-            Self::Noisy { first } => noisy::run(stage, first, options.seconds).await,
+            Self::Latency { per_second } => latency::run(stage, per_second, options.at_rate).await,
+            Self::Noisy { first } => noisy::run(stage, first, options.at_rate).await,
             Self::Publish { batch, .. } => publish::run(stage, options.events, batch).await,
             Self::Lists => lists::run(stage, options.events).await,
             Self::Backlog { pending, .. } => backlog::run(stage, pending).await,
-            Self::Idle { .. } => idle::run(stage, options.idle_seconds()).await,
+            Self::Idle { .. } => idle::run(stage, options.idle()).await,
             Self::Memory { webhooks } => memory::run(stage, webhooks).await,
         }
     }

@@ -18,14 +18,14 @@ pub const COLUMNS: [Column; 6] = [
     Column::new("REDIS MB", "redis_memory_mb", 0),
 ];
 
-/// Looks on for so many seconds.
+/// Looks on for so long.
 ///
 /// # Errors
 /// Something has ended.
-pub async fn run(stage: &Stage, seconds: u32) -> anyhow::Result<Figures> {
+pub async fn run(stage: &Stage, time: Duration) -> anyhow::Result<Figures> {
     stage.settled().await?;
     let (before, since) = (stage.begin().await?, Instant::now());
-    tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+    tokio::time::sleep(time).await;
     let (after, elapsed) = (stage.reading().await?, since.elapsed().as_secs_f64());
     let percent = |seconds: f64| seconds / elapsed * 100.0;
     let per_minute = |number: u64| number as f64 / (elapsed / 60.0);

@@ -1,6 +1,6 @@
 //! How long an event takes from when it is due to be published to its arrival, at a given rate.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     direct::Direct,
@@ -22,12 +22,12 @@ pub const COLUMNS: [Column; 9] = [
     Column::new("DUPLICATES", "duplicates", 0),
 ];
 
-/// Measures `per_second` events a second for so many seconds through the engine, then as many without it.
+/// Measures `per_second` events a second for so long through the engine, then as many without it.
 ///
 /// # Errors
 /// Not every event arrived.
-pub async fn run(stage: &Stage, per_second: u32, seconds: u32) -> anyhow::Result<Figures> {
-    let count = u64::from(per_second) * u64::from(seconds);
+pub async fn run(stage: &Stage, per_second: u32, time: Duration) -> anyhow::Result<Figures> {
+    let count = load::due_within(time, per_second);
     let deliver = async {
         stage.receiver.expect(count, 1).await?;
         let source = stage.source.clone();

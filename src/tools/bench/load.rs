@@ -48,6 +48,11 @@ where
     Ok(())
 }
 
+/// How many events are due within so long: one at least.
+pub fn due_within(time: Duration, per_second: u32) -> u64 {
+    ((time.as_secs_f64() * f64::from(per_second)) as u64).max(1)
+}
+
 /// Starts `action` for each event when it is due, so many a second whatever became of those before, and waits for all.
 /// What is late because something before it was slow counts as late, so that no omission is coordinated with a stall.
 ///

@@ -30,6 +30,8 @@ mod stage;
 mod throughput;
 mod webhooks;
 
+use std::time::Duration;
+
 pub use self::{
     case::Sizes,
     engine::Processes,
@@ -120,7 +122,7 @@ pub struct Options {
     pub fsyncs: Vec<Fsync>,
     pub processes: Processes,
     /// How long a run at a fixed rate takes.
-    pub seconds: u32,
+    pub at_rate: Duration,
     /// How many events a run publishes that publishes them as fast as they are taken.
     pub events: u64,
     pub sizes: Sizes,
@@ -133,8 +135,8 @@ impl Options {
         self.runs.unwrap_or(if case.is_slow() { SLOW_RUNS } else { QUICK_RUNS })
     }
 
-    fn idle_seconds(&self) -> u32 {
-        self.seconds * IDLE_FACTOR
+    fn idle(&self) -> Duration {
+        self.at_rate * IDLE_FACTOR
     }
 }
 

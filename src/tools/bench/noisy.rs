@@ -1,6 +1,8 @@
 //! What an endpoint that misbehaves costs the others: of twenty webhooks, each of another tenant, the first may be bad.
 //! Only what the others get is measured, at a fixed rate.
 
+use std::time::Duration;
+
 use super::{
     behaviour::Behaviour,
     event::{Mark, UNCOUNTED},
@@ -26,13 +28,13 @@ pub const COLUMNS: [Column; 7] = [
     Column::new("DUPLICATES", "duplicates", 0),
 ];
 
-/// Measures what the others get for so many seconds, while the first answers as `first` says.
+/// Measures what the others get for so long, while the first answers as `first` says.
 ///
 /// # Errors
 /// Not every event for the others arrived.
-pub async fn run(stage: &Stage, first: Behaviour, seconds: u32) -> anyhow::Result<Figures> {
+pub async fn run(stage: &Stage, first: Behaviour, time: Duration) -> anyhow::Result<Figures> {
     stage.maker.turn(stage.webhook()?, first).await?;
-    let all = u64::from(PER_SECOND) * u64::from(seconds);
+    let all = load::due_within(time, PER_SECOND);
     let counted = all - all.div_ceil(WEBHOOKS as u64);
     stage.receiver.expect(counted, 1).await?;
     let before = stage.begin().await?;

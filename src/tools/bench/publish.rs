@@ -25,8 +25,8 @@ const BATCHES_AT_ONCE: usize = 16;
 /// How long an answer may take, and how exactly it is kept.
 const LONGEST_US: u64 = 60_000_000;
 const DIGITS: u8 = 3;
-/// Events of the first requests, which are not measured.
-const WARM_UP: u64 = 500;
+/// Events of the first requests, which are not measured: one for each connection.
+const WARM_UP: u64 = CONCURRENCY as u64;
 
 pub const COLUMNS: [Column; 10] = [
     Column::new("EVENTS/S", "events_per_second", 0),

@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  posthaste bench --scenario throughput --events 50000 --durability everysec --json\n  \
+    after_help = "Example:\n  posthaste bench --scenario throughput --events 50000 --durability everysec --json\n  \
                         posthaste bench --scenario backlog --pending 100000"
 )]
 pub struct BenchArgs {

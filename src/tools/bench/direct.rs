@@ -1,9 +1,6 @@
 //! The limit: what the engine posts, signed and posted by a bare HTTP client, with no queue and nothing kept.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use anyhow::{Context, ensure};
 use axum::body::Body;
@@ -13,11 +10,11 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::task::JoinSet;
 
 use super::{
     CONCURRENCY,
     event::{EVENT_TYPE, Mark},
+    load,
 };
 use crate::domain::signature::{SigningKeys, generate, header};
 
@@ -74,24 +71,12 @@ impl Direct {
     /// # Errors
     /// One is not taken.
     pub async fn post_all(self: &Arc<Self>, count: u64) -> anyhow::Result<()> {
-        let next = Arc::new(AtomicU64::new(0));
-        let mut workers = JoinSet::new();
-        for _ in 0..CONCURRENCY {
-            let (direct, next) = (self.clone(), next.clone());
-            workers.spawn(async move {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= count {
-                        return anyhow::Ok(());
-                    }
-                    direct.post(Mark::now(number)).await?;
-                }
-            });
-        }
-        while let Some(worker) = workers.join_next().await {
-            worker??;
-        }
-        Ok(())
+        let direct = self.clone();
+        load::closed(count, CONCURRENCY, move |number| {
+            let direct = direct.clone();
+            async move { direct.post(Mark::now(number)).await }
+        })
+        .await
     }
 }
 

@@ -2,34 +2,28 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
-use axum::body::Body;
-use http::{Request, header::AUTHORIZATION};
-use http_body_util::BodyExt;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use anyhow::bail;
 use serde_json::Value;
 
 use super::{
+    api::Api,
     event::EVENT_TYPE,
     report::{Column, Figures},
-    source::tenant,
-    stage::{ADMIN_KEY, Stage, WARM_UP},
+    stage::Stage,
+    webhooks::tenant,
 };
 
 pub const COLUMNS: [Column; 10] = [
-    Column { title: "ALL, MS", figure: "all_p50_ms", decimals: 1 },
-    Column { title: "MOST", figure: "all_most_ms", decimals: 1 },
-    Column { title: "SUCCESSES, MS", figure: "success_p50_ms", decimals: 1 },
-    Column { title: "MOST", figure: "success_most_ms", decimals: 1 },
-    Column { title: "A TYPE'S, MS", figure: "type_p50_ms", decimals: 1 },
-    Column { title: "MOST", figure: "type_most_ms", decimals: 1 },
-    Column { title: "ALL THREE, MS", figure: "three_p50_ms", decimals: 1 },
-    Column { title: "MOST", figure: "three_most_ms", decimals: 1 },
-    Column { title: "FAILURES (NONE), MS", figure: "failed_p50_ms", decimals: 1 },
-    Column { title: "MOST", figure: "failed_most_ms", decimals: 1 },
+    Column::new("ALL, MS", "all_p50_ms", 1),
+    Column::new("MOST", "all_most_ms", 1),
+    Column::new("SUCCESSES, MS", "success_p50_ms", 1),
+    Column::new("MOST", "success_most_ms", 1),
+    Column::new("A TYPE'S, MS", "type_p50_ms", 1),
+    Column::new("MOST", "type_most_ms", 1),
+    Column::new("ALL THREE, MS", "three_p50_ms", 1),
+    Column::new("MOST", "three_most_ms", 1),
+    Column::new("FAILURES (NONE), MS", "failed_p50_ms", 1),
+    Column::new("MOST", "failed_most_ms", 1),
 ];
 
 const PAGE: usize = 50;
@@ -43,9 +37,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// Not every event arrived, or the API refuses.
 pub async fn run(stage: &Stage, count: u64) -> anyhow::Result<Figures> {
-    let lists = Lists { client: Client::builder(TokioExecutor::new()).build_http(), stage };
+    let lists = Lists { api: Api::new(&stage.api, tenant(0)), stage };
     stage.publish_and_wait(count).await?;
-    lists.wait_for(WARM_UP + count).await?;
+    lists.wait_for(stage.warm_up() + count).await?;
     let mut figures = Figures::new();
     let filters = [
         ("all_p50_ms", "all_most_ms", String::new()),
@@ -56,26 +50,20 @@ pub async fn run(stage: &Stage, count: u64) -> anyhow::Result<Figures> {
     ];
     for (median, most, filter) in filters {
         let times = lists.pages(&filter).await?;
-        figures.insert(median, times[times.len() / 2]);
-        figures.insert(most, times[times.len() - 1]);
+        figures.insert(median.into(), times[times.len() / 2]);
+        figures.insert(most.into(), times[times.len() - 1]);
     }
     Ok(figures)
 }
 
 struct Lists<'s> {
-    client: Client<HttpConnector, Body>,
+    api: Api,
     stage: &'s Stage,
 }
 
 impl Lists<'_> {
     async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        let Stage { api, webhook, .. } = self.stage;
-        let request = Request::get(format!("{api}/api/v1/webhooks/{webhook}{path}"));
-        let request = request.header(AUTHORIZATION, format!("Bearer {ADMIN_KEY}")).header("x-tenant", tenant(0));
-        let request = request.body(Body::empty())?;
-        let answer = self.client.request(request).await.context("the API cannot be asked")?;
-        ensure!(answer.status().is_success(), "the API answered {} to {path}", answer.status());
-        Ok(serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?)
+        self.api.get(&format!("/webhooks/{}{path}", self.stage.webhook()?)).await
     }
 
     /// Waits until the log has so many attempts: a result is taken in a little after the event arrived.

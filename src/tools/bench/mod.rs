@@ -1,31 +1,48 @@
-//! `posthaste bench`: what the engine does a second, and how long an event takes, on a private Redis.
+//! `posthaste bench`: what the engine does a second, how long an event takes and what it all costs, on a private Redis.
 //!
 //! The engine, Redis and the receiver are processes of their own, so that each one's CPU time is known; the publisher is
 //! this one. Beside each figure stands the limit of the same run: the same body signed and posted to the same receiver,
 //! with no queue between. All runs on the loopback interface, and all share the machine's cores.
 
+mod api;
+mod backlog;
+mod behaviour;
 mod case;
 mod direct;
+mod engine;
 mod event;
+mod idle;
 mod latency;
 mod lists;
+mod load;
+mod measure;
+mod memory;
+mod noisy;
 mod process;
+mod publish;
+mod reading;
 mod receiver;
 mod receiver_process;
 mod report;
+mod request;
 mod source;
 mod stage;
 mod throughput;
+mod webhooks;
 
-use self::{
-    case::Case,
-    report::{Figures, Outcome},
-    stage::Stage,
-};
+use std::time::Duration;
+
 pub use self::{
+    case::Sizes,
+    engine::Processes,
     receiver::COMMAND as RECEIVER_COMMAND,
     receiver_process::run as run_receiver,
     report::{Report, Table},
+};
+use self::{
+    case::{Case, Comparison},
+    report::{Figures, Outcome},
+    stage::{Setup, Stage},
 };
 use crate::shutdown::Shutdown;
 
@@ -33,17 +50,49 @@ use crate::shutdown::Shutdown;
 const EVENT_BYTES: usize = 1024;
 /// Requests under way at once, in the engine and in the run without it.
 const CONCURRENCY: usize = 256;
+/// How often a case is run where nothing is said: a quick one, and one that takes minutes.
+const QUICK_RUNS: u32 = 3;
+const SLOW_RUNS: u32 = 1;
+/// How much longer an idle engine is looked at than a busy one: what it does then, it does seldom.
+const IDLE_FACTOR: u32 = 6;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// Deliveries a second, of events published as fast as they are taken.
     Throughput,
+    /// The same, where each event goes to many webhooks.
+    Fanout,
     /// From the moment an event is due to be published to its arrival, at given rates.
     Latency,
+    /// The same for the neighbours of an endpoint that misbehaves.
+    Noisy,
+    /// Deliveries a second to an endpoint that refuses some.
+    Retries,
+    /// Events a second over HTTP.
+    Publish,
     /// Pages of the attempts of one webhook.
     Lists,
+    /// Deliveries a second, one to each of very many webhooks.
+    Many,
+    /// Deliveries a second of what has waited.
+    Backlog,
+    /// What the engine uses while there is nothing to do.
+    Idle,
+    /// What Redis keeps for each thing.
+    Memory,
+    /// Deliveries a second by several processes.
+    Scaling,
+    /// Those that take seconds.
     All,
+    /// Those that take minutes.
+    SlowOnes,
+}
+
+impl Scenario {
+    const QUICK: [Self; 7] =
+        [Self::Throughput, Self::Fanout, Self::Latency, Self::Noisy, Self::Retries, Self::Publish, Self::Lists];
+    const SLOW: [Self; 5] = [Self::Many, Self::Backlog, Self::Idle, Self::Memory, Self::Scaling];
 }
 
 /// When Redis has a write on disk.
@@ -66,37 +115,65 @@ impl Fsync {
 }
 
 /// What to measure, and how long.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     pub scenario: Scenario,
-    pub fsync: Fsync,
-    /// How long a run of `latency` takes.
-    pub seconds: u32,
-    /// How many events a run of `throughput` or `lists` publishes.
+    /// Each case is measured with each of them.
+    pub fsyncs: Vec<Fsync>,
+    pub processes: Processes,
+    /// How long a run at a fixed rate takes.
+    pub at_rate: Duration,
+    /// How many events a run publishes that publishes them as fast as they are taken.
     pub events: u64,
-    /// How often each case is run.
-    pub runs: u32,
+    pub sizes: Sizes,
+    /// How often each case is run; `None`: the slow ones once, the others three times.
+    pub runs: Option<u32>,
+}
+
+impl Options {
+    fn runs_of(&self, case: Case) -> u32 {
+        self.runs.unwrap_or(if case.is_slow() { SLOW_RUNS } else { QUICK_RUNS })
+    }
+
+    fn idle(&self) -> Duration {
+        self.at_rate * IDLE_FACTOR
+    }
 }
 
 /// Measures. `progress` is told what is about to be run.
 ///
 /// # Errors
 /// Something cannot be started, or not every event arrives: a sentence.
-pub async fn run(options: Options, shutdown: &Shutdown, mut progress: impl FnMut(&str)) -> anyhow::Result<Report> {
-    let mut report = Report::new(options);
-    for case in Case::all(options.scenario) {
-        let mut runs = Vec::new();
-        for number in 1..=options.runs {
-            progress(&format!("{case}: run {number} of {}", options.runs));
-            runs.push(run_once(case, options, shutdown, &mut report).await?);
+pub async fn run(options: &Options, shutdown: &Shutdown, mut progress: impl FnMut(&str)) -> anyhow::Result<Report> {
+    let mut report = Report::begun_now();
+    for case in Case::all(options.scenario, options.sizes) {
+        for fsync in &options.fsyncs {
+            let (mut runs, count) = (Vec::new(), options.runs_of(case));
+            for number in 1..=count {
+                progress(&format!("{case}, appendfsync {}: run {number} of {count}", fsync.name()));
+                runs.push(run_once(case, *fsync, options, shutdown, &mut report).await?);
+            }
+            if let Some(comparison) = case.comparison() {
+                compare(&mut runs, comparison, *fsync, &report);
+            }
+            report.results.push(Outcome::of(case, *fsync, &runs));
         }
-        report.results.push(Outcome::of(case, &runs));
     }
     Ok(report)
 }
 
-async fn run_once(case: Case, options: Options, shutdown: &Shutdown, report: &mut Report) -> anyhow::Result<Figures> {
-    let stage = Stage::start(options.fsync, case.endpoints(), shutdown).await?;
+async fn run_once(
+    case: Case,
+    fsync: Fsync,
+    options: &Options,
+    shutdown: &Shutdown,
+    report: &mut Report,
+) -> anyhow::Result<Figures> {
+    let setup = Setup { fsync, processes: case.processes(options.processes), layout: case.layout() };
+    let stage = tokio::select! {
+        stage = Stage::start(setup, shutdown) => stage?,
+        () = shutdown.stopping() => anyhow::bail!("stopped before the end"),
+    };
     report.redis_version = stage.redis_version.clone();
     let run = tokio::select! {
         run = case.run(&stage, options) => run,
@@ -105,4 +182,16 @@ async fn run_once(case: Case, options: Options, shutdown: &Shutdown, report: &mu
     let stopped = stage.stop().await;
     let figures = run?;
     stopped.map(|()| figures)
+}
+
+/// Adds to each run how a figure of it compares with the median of those of another case.
+fn compare(runs: &mut [Figures], comparison: Comparison, fsync: Fsync, report: &Report) {
+    let Comparison { with, figure, ratio } = comparison;
+    let other = report.results.iter().find(|other| other.case == with && other.appendfsync == fsync.name());
+    let Some(other) = other.and_then(|other| other.figures.get(figure)) else { return };
+    for run in runs {
+        if let Some(value) = run.get(figure).copied() {
+            run.insert(ratio.into(), value / other.median);
+        }
+    }
 }

@@ -49,19 +49,29 @@ impl Receiver {
         Ok(Self { address, pid, pipes: Mutex::new(pipes), _child: child })
     }
 
-    /// Begins a run of so many events.
+    /// Begins a run of so many events, each of which goes to so many endpoints.
     ///
     /// # Errors
     /// The receiver is gone.
-    pub async fn expect(&self, count: u64) -> anyhow::Result<()> {
+    pub async fn expect(&self, events: u64, endpoints: usize) -> anyhow::Result<()> {
         let mut pipes = self.pipes.lock().await;
-        pipes.command(&format!("expect {count}")).await?;
+        pipes.command(&format!("expect {events} {endpoints}")).await?;
         let answer = pipes.answer().await?;
         ensure!(answer == READY, "the receiver is not ready but says {answer}");
         Ok(())
     }
 
-    /// Waits for the events of the run.
+    /// How many requests of the run have been refused up to now.
+    ///
+    /// # Errors
+    /// The receiver is gone.
+    pub async fn refused(&self) -> anyhow::Result<u64> {
+        let mut pipes = self.pipes.lock().await;
+        pipes.command("report").await?;
+        Ok(read(&pipes.answer().await?)?.refused)
+    }
+
+    /// Waits for the deliveries of the run.
     ///
     /// # Errors
     /// Not all of them came in time.
@@ -75,10 +85,18 @@ impl Receiver {
                 pipes.answer().await?
             }
         };
-        let arrivals: Arrivals = serde_json::from_str(&answer).context("the receiver's answer cannot be read")?;
-        ensure!(arrivals.events == count, "only {} of {count} events arrived within {patience:?}", arrivals.events);
+        let arrivals = read(&answer)?;
+        ensure!(
+            arrivals.deliveries == count,
+            "only {} of {count} deliveries arrived within {patience:?}",
+            arrivals.deliveries
+        );
         Ok(arrivals)
     }
+}
+
+fn read(answer: &str) -> anyhow::Result<Arrivals> {
+    serde_json::from_str(answer).context("the receiver's answer cannot be read")
 }
 
 impl Pipes {

@@ -1,16 +1,17 @@
-//! The receiver's process: it answers 200 to every POST, as cheaply as it can, and notes what came and when.
+//! The receiver's process: it answers each POST as its path asks, as cheaply as it can, and notes what came and when.
 //!
 //! Its standard input says what to do, a line each; it ends when that does.
 //!
 //! | line | answer on standard output |
 //! |---|---|
 //! | at the start | the address it listens on |
-//! | `expect N` | at once `ready`: the run before is forgotten; when events 0 to N-1 have come, [`Arrivals`] as JSON |
+//! | `expect N M` | at once `ready`: the run before is forgotten; when events 0 to N-1 have each come at M endpoints, [`Arrivals`] as JSON |
 //! | `report` | [`Arrivals`] as JSON, at once |
 
 use std::{
     io::{self, Write},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -23,11 +24,14 @@ use tokio::{
     sync::Notify,
 };
 
-use super::event::{Mark, now_us};
+use super::{behaviour::Verdict, event::now_us, request::Request};
 
 /// What answers `expect`: what comes from now on counts.
 pub const READY: &str = "ready";
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const TAKEN: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+const REFUSED: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+/// What a slow endpoint takes before it answers.
+const SLOWNESS: Duration = Duration::from_secs(1);
 const BUFFER_BYTES: usize = 8 * 1024;
 /// More than a request of a benchmark can have.
 const REQUEST_BYTES_AT_MOST: usize = 1024 * 1024;
@@ -38,11 +42,13 @@ const DIGITS: u8 = 3;
 /// What came in a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Arrivals {
-    /// Different events.
-    pub events: u64,
-    /// Requests for events that had come before.
+    /// Events at endpoints, each once.
+    pub deliveries: u64,
+    /// Requests for what had been taken before.
     pub duplicates: u64,
-    /// When the last event came that had not come before: Unix microseconds.
+    /// Requests that were answered by a failure.
+    pub refused: u64,
+    /// When the last delivery came that had not come before: Unix microseconds.
     pub last_us: u64,
     /// From when an event was due to its first arrival.
     pub latency: Latency,
@@ -65,7 +71,7 @@ pub struct Latency {
 pub async fn run() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await.context("the receiver cannot listen")?;
     say(&listener.local_addr()?)?;
-    let shared = Arc::new(Shared { run: Mutex::new(Run::expecting(0)?), is_complete: Notify::new() });
+    let shared = Arc::new(Shared { run: Mutex::new(Run::expecting(0, 1)?), is_complete: Notify::new() });
     let accepting = tokio::spawn(accept(listener, shared.clone()));
     let mut commands = BufReader::new(tokio::io::stdin()).lines();
     loop {
@@ -83,8 +89,9 @@ pub async fn run() -> anyhow::Result<()> {
 
 fn obey(command: &[&str], shared: &Shared) -> anyhow::Result<()> {
     match command {
-        ["expect", count] => {
-            *shared.run() = Run::expecting(count.parse().context("`expect` takes a number")?)?;
+        ["expect", events, endpoints] => {
+            let number = |word: &str| word.parse().context("`expect` takes numbers");
+            *shared.run() = Run::expecting(number(events)?, number(endpoints)?)?;
             say(&READY)
         }
         ["report"] => report(shared),
@@ -113,45 +120,58 @@ impl Shared {
         self.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, mark: Mark) {
-        if self.run().take(mark, now_us()) {
+    /// Notes a request, and says what becomes of it.
+    fn judge(&self, request: &Request<'_>) -> Verdict {
+        let Some(mark) = request.mark() else { return Verdict::Take };
+        let verdict = request.verdict(mark);
+        let mut run = self.run();
+        if verdict == Verdict::Refuse {
+            run.refused += 1;
+        } else if run.take(mark.number, request.endpoint(), now_us().saturating_sub(mark.due_us)) {
             self.is_complete.notify_one();
         }
+        verdict
     }
 }
 
 struct Run {
     has_come: Vec<bool>,
-    events: u64,
+    /// How many each event goes to.
+    endpoints: usize,
+    deliveries: u64,
     duplicates: u64,
+    refused: u64,
     last_us: u64,
     latencies: Histogram<u64>,
 }
 
 impl Run {
-    fn expecting(count: usize) -> anyhow::Result<Self> {
+    fn expecting(events: usize, endpoints: usize) -> anyhow::Result<Self> {
         let latencies = Histogram::new_with_bounds(1, LONGEST_US, DIGITS)?;
-        Ok(Self { has_come: vec![false; count], events: 0, duplicates: 0, last_us: 0, latencies })
+        let has_come = vec![false; events * endpoints];
+        Ok(Self { has_come, endpoints, deliveries: 0, duplicates: 0, refused: 0, last_us: 0, latencies })
     }
 
-    /// Notes an event; says whether it was the last that is expected.
-    fn take(&mut self, mark: Mark, now_us: u64) -> bool {
-        let Some(has_come) = self.has_come.get_mut(mark.number as usize) else { return false };
+    /// Notes an event at an endpoint, so long after it was due; says whether it was the last that is expected.
+    fn take(&mut self, event: u64, endpoint: usize, after_us: u64) -> bool {
+        let place = (event as usize).saturating_mul(self.endpoints).saturating_add(endpoint % self.endpoints);
+        let Some(has_come) = self.has_come.get_mut(place) else { return false };
         if std::mem::replace(has_come, true) {
             self.duplicates += 1;
             return false;
         }
-        self.events += 1;
-        self.last_us = now_us;
-        self.latencies.saturating_record(now_us.saturating_sub(mark.due_us));
-        self.events == self.has_come.len() as u64
+        self.deliveries += 1;
+        self.last_us = now_us();
+        self.latencies.saturating_record(after_us);
+        self.deliveries == self.has_come.len() as u64
     }
 
     fn arrivals(&self) -> Arrivals {
         let at = |quantile| self.latencies.value_at_quantile(quantile);
         Arrivals {
-            events: self.events,
+            deliveries: self.deliveries,
             duplicates: self.duplicates,
+            refused: self.refused,
             last_us: self.last_us,
             latency: Latency {
                 p50_us: at(0.5),
@@ -178,12 +198,19 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = BytesMut::with_capacity(BUFFER_BYTES);
     loop {
-        while let Some((head, length)) = request(&buffer) {
-            if let Some(mark) = Mark::of_body(&buffer[head..length]) {
-                shared.take(mark);
-            }
+        while let Some(request) = Request::of(&buffer) {
+            let (verdict, length) = (shared.judge(&request), request.len());
             buffer.advance(length);
-            stream.write_all(ANSWER).await?;
+            match verdict {
+                Verdict::Take => stream.write_all(TAKEN).await?,
+                Verdict::Refuse => stream.write_all(REFUSED).await?,
+                Verdict::TakeLater => {
+                    tokio::time::sleep(SLOWNESS).await;
+                    stream.write_all(TAKEN).await?;
+                }
+                // Until the client has had enough.
+                Verdict::Hold => while stream.read_buf(&mut buffer).await? > 0 {},
+            }
         }
         if buffer.len() > REQUEST_BYTES_AT_MOST || stream.read_buf(&mut buffer).await? == 0 {
             return Ok(());
@@ -191,49 +218,28 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     }
 }
 
-/// The bytes of the head and of the whole of the first request, if it is here whole.
-fn request(bytes: &[u8]) -> Option<(usize, usize)> {
-    let head = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
-    let length = head.checked_add(content_length(&bytes[..head]))?;
-    (length <= bytes.len()).then_some((head, length))
-}
-
-fn content_length(head: &[u8]) -> usize {
-    const NAME: &[u8] = b"content-length:";
-    head.split(|byte| *byte == b'\n')
-        .find_map(|line| {
-            let (name, value) = line.split_at_checked(NAME.len())?;
-            let is_it = name.eq_ignore_ascii_case(NAME);
-            if is_it { std::str::from_utf8(value).ok()?.trim().parse().ok() } else { None }
-        })
-        .unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_taken_when_it_is_here_whole() {
-        let check = |text: &str, expected| assert_eq!(request(text.as_bytes()), expected, "{text:?}");
-        check("", None);
-        check("POST / HTTP/1.1\r\nhost: a\r\n", None);
-        check("POST / HTTP/1.1\r\nhost: a\r\n\r\n", Some((28, 28)));
-        check("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", None);
-        check("POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcPOST", Some((38, 41)));
-        check("POST / HTTP/1.1\r\ncontent-length:3\r\nx: y\r\n\r\nabc", Some((43, 46)));
+    fn a_run_is_complete_when_every_event_has_come_everywhere_and_counts_what_comes_again() {
+        let mut run = Run::expecting(2, 2).unwrap();
+        assert!(!run.take(1, 0, 500));
+        assert!(!run.take(1, 0, 600));
+        assert!(!run.take(2, 0, 600));
+        assert!(!run.take(0, 0, 500));
+        assert!(!run.take(0, 1, 500));
+        assert!(run.take(1, 1, 2_000));
+        let Arrivals { deliveries, duplicates, latency, .. } = run.arrivals();
+        assert_eq!((deliveries, duplicates), (4, 1));
+        assert_eq!((latency.p50_us, latency.max_us), (500, 2_000));
     }
 
     #[test]
-    fn a_run_is_complete_when_every_event_has_come_and_counts_those_that_come_again() {
-        let mut run = Run::expecting(2).unwrap();
-        let mark = |number| Mark { number, due_us: 1_000 };
-        assert!(!run.take(mark(1), 1_500));
-        assert!(!run.take(mark(1), 1_600));
-        assert!(!run.take(mark(2), 1_600));
-        assert!(run.take(mark(0), 3_000));
-        let Arrivals { events, duplicates, last_us, latency } = run.arrivals();
-        assert_eq!((events, duplicates, last_us), (2, 1, 3_000));
-        assert_eq!((latency.p50_us, latency.max_us), (500, 2_000));
+    fn an_event_that_goes_to_one_endpoint_is_told_by_its_number_alone() {
+        let mut run = Run::expecting(2, 1).unwrap();
+        assert!(!run.take(1, 7, 1));
+        assert!(run.take(0, 6, 1));
     }
 }

@@ -1,13 +1,13 @@
 //! The figures of all runs, for people and for machines.
 
-use std::{collections::BTreeMap, thread};
+use std::{borrow::Cow, collections::BTreeMap, fs, thread};
 
 use serde::Serialize;
 
-use super::{CONCURRENCY, EVENT_BYTES, Options, case::Case};
+use super::{CONCURRENCY, EVENT_BYTES, Fsync, case::Case};
 
 /// What a run measured, by name; the name carries the unit.
-pub type Figures = BTreeMap<&'static str, f64>;
+pub type Figures = BTreeMap<Cow<'static, str>, f64>;
 
 /// A figure as it is shown.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +15,12 @@ pub struct Column {
     pub title: &'static str,
     pub figure: &'static str,
     pub decimals: usize,
+}
+
+impl Column {
+    pub const fn new(title: &'static str, figure: &'static str, decimals: usize) -> Self {
+        Self { title, figure, decimals }
+    }
 }
 
 /// A figure over several runs.
@@ -28,24 +34,31 @@ pub struct Spread {
 /// Everything that was measured, and under what conditions.
 #[derive(Debug, Serialize)]
 pub struct Report {
+    /// When it began.
+    pub date: String,
     pub posthaste_version: &'static str,
     pub redis_version: String,
-    pub appendfsync: &'static str,
+    pub kernel: String,
+    pub cpu: String,
     pub cores: usize,
     pub event_bytes: usize,
     pub concurrency: usize,
-    pub runs: u32,
     pub results: Vec<Outcome>,
 }
 
 /// What the runs of one case measured.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
-    pub scenario: &'static str,
-    pub case: String,
+    #[serde(skip)]
+    pub case: Case,
+    scenario: &'static str,
+    #[serde(rename = "case")]
+    name: String,
+    pub appendfsync: &'static str,
+    runs: usize,
     #[serde(skip)]
     columns: &'static [Column],
-    pub figures: BTreeMap<&'static str, Spread>,
+    pub figures: BTreeMap<Cow<'static, str>, Spread>,
 }
 
 /// Rows of cells, the first the titles.
@@ -72,36 +85,54 @@ impl Spread {
 }
 
 impl Outcome {
-    pub fn of(case: Case, runs: &[Figures]) -> Self {
-        let names = runs.iter().flat_map(BTreeMap::keys).copied();
-        let spread = |name| Spread::of(runs.iter().filter_map(|run| run.get(name)).copied().collect());
-        let figures = names.filter_map(|name| Some((name, spread(name)?))).collect();
-        Self { scenario: case.scenario(), case: case.to_string(), columns: case.columns(), figures }
+    pub fn of(case: Case, fsync: Fsync, runs: &[Figures]) -> Self {
+        Self {
+            case,
+            scenario: case.scenario(),
+            name: case.to_string(),
+            appendfsync: fsync.name(),
+            runs: runs.len(),
+            columns: case.columns(),
+            figures: spreads(runs),
+        }
     }
 
     fn titles(&self) -> Vec<String> {
         let titles = self.columns.iter().map(|column| column.title.to_owned());
-        [self.scenario.to_uppercase()].into_iter().chain(titles).collect()
+        [self.scenario.to_uppercase(), "APPENDFSYNC".to_owned()].into_iter().chain(titles).collect()
     }
 
     fn cells(&self) -> Vec<String> {
         let shown = |column: &Column| {
             self.figures.get(column.figure).map_or_else(String::new, |figure| figure.shown(column.decimals))
         };
-        [self.case.clone()].into_iter().chain(self.columns.iter().map(shown)).collect()
+        [self.name.clone(), self.appendfsync.to_owned()].into_iter().chain(self.columns.iter().map(shown)).collect()
     }
 }
 
+fn spreads(runs: &[Figures]) -> BTreeMap<Cow<'static, str>, Spread> {
+    let names = runs.iter().flat_map(BTreeMap::keys);
+    let spread = |name| Spread::of(runs.iter().filter_map(|run| run.get(name)).copied().collect());
+    names.filter_map(|name| Some((name.clone(), spread(name)?))).collect()
+}
+
+/// The median of each figure.
+pub fn medians(runs: &[Figures]) -> Figures {
+    spreads(runs).into_iter().map(|(name, spread)| (name, spread.median)).collect()
+}
+
 impl Report {
-    pub fn new(options: Options) -> Self {
+    /// One that begins now, without results.
+    pub fn begun_now() -> Self {
         Self {
+            date: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             posthaste_version: env!("CARGO_PKG_VERSION"),
             redis_version: String::new(),
-            appendfsync: options.fsync.name(),
+            kernel: read_trimmed("/proc/sys/kernel/osrelease"),
+            cpu: cpu_model(&read_trimmed("/proc/cpuinfo")),
             cores: thread::available_parallelism().map_or(1, usize::from),
             event_bytes: EVENT_BYTES,
             concurrency: CONCURRENCY,
-            runs: options.runs,
             results: Vec::new(),
         }
     }
@@ -109,15 +140,16 @@ impl Report {
     /// Under what conditions it was measured: a line.
     pub fn conditions(&self) -> String {
         format!(
-            "posthaste {}, Redis {} with appendfsync {}, {} cores shared by all, events of {} bytes, {} requests at \
-             once; medians of {} (least–most)",
+            "{}: posthaste {}, Redis {}, Linux {}, {} cores of {} shared by all, events of {} bytes, {} requests at once; \
+             medians (least–most)",
+            self.date,
             self.posthaste_version,
             self.redis_version,
-            self.appendfsync,
+            self.kernel,
             self.cores,
+            self.cpu,
             self.event_bytes,
             self.concurrency,
-            self.runs
         )
     }
 
@@ -134,9 +166,23 @@ impl Report {
     }
 }
 
+/// What a file says; nothing where the system has none.
+fn read_trimmed(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+/// As `/proc/cpuinfo` calls the first of them.
+fn cpu_model(cpuinfo: &str) -> String {
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.trim_start().strip_prefix(':'));
+    model.unwrap_or("an unknown CPU").trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{Scenario, case::Sizes},
+        *,
+    };
 
     #[test]
     fn a_spread_is_the_median_and_the_ends() {
@@ -153,23 +199,40 @@ mod tests {
 
     #[test]
     fn every_scenario_has_its_table_and_every_case_its_row() {
-        let options = Options {
-            scenario: super::super::Scenario::All,
-            fsync: super::super::Fsync::Always,
-            seconds: 1,
-            events: 1,
-            runs: 2,
-        };
-        let mut report = Report::new(options);
-        for case in Case::all(options.scenario) {
-            let figures = |value| case.columns().iter().map(|column| (column.figure, value)).collect::<Figures>();
-            report.results.push(Outcome::of(case, &[figures(1.0), figures(2.0)]));
+        let mut report = Report::begun_now();
+        for scenario in [Scenario::All, Scenario::SlowOnes] {
+            for case in Case::all(scenario, Sizes::default()) {
+                let shown = case.columns().iter();
+                let figures = |value| shown.clone().map(|column| (column.figure.into(), value)).collect::<Figures>();
+                report.results.push(Outcome::of(case, Fsync::Always, &[figures(1.0), figures(2.0)]));
+            }
         }
         let tables = report.tables();
-        let shape: Vec<_> = tables.iter().map(|table| (table[0][0].as_str(), table.len())).collect();
-        assert_eq!(shape, [("THROUGHPUT", 3), ("LATENCY", 3), ("LISTS", 2)]);
+        let shape: Vec<_> = tables.iter().map(|table| (table[0][0].as_str(), table.len() - 1)).collect();
+        let expected = [
+            ("THROUGHPUT", 3),
+            ("FANOUT", 2),
+            ("LATENCY", 3),
+            ("NOISY", 4),
+            ("RETRIES", 1),
+            ("PUBLISH", 4),
+            ("LISTS", 1),
+            ("MANY", 1),
+            ("BACKLOG", 2),
+            ("IDLE", 1),
+            ("MEMORY", 1),
+            ("SCALING", 3),
+        ];
+        assert_eq!(shape, expected);
         for row in tables.iter().flatten() {
             assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");
         }
+    }
+
+    #[test]
+    fn the_first_cpu_gives_its_name() {
+        let check = |text: &str, expected: &str| assert_eq!(cpu_model(text), expected, "{text}");
+        check("processor\t: 0\nmodel name\t: A fast one\nmodel name\t: B\n", "A fast one");
+        check("", "an unknown CPU");
     }
 }

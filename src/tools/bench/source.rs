@@ -3,7 +3,7 @@
 use anyhow::Context;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::event::{EVENT_TYPE, Mark};
+use super::{event::Mark, webhooks::Layout};
 use crate::{
     domain::event::NewEvent,
     publish::{Published, Publisher},
@@ -12,11 +12,11 @@ use crate::{
 /// Events that are published at once, so that calls are as full as they can be.
 const AT_ONCE: usize = 1_000;
 
-/// Publishes events to each of the endpoints in turn; cheap to clone.
+/// Publishes events to each of the webhooks in turn, or to all; cheap to clone.
 #[derive(Clone)]
 pub struct Source {
     pub publisher: Publisher,
-    pub endpoints: usize,
+    pub layout: Layout,
 }
 
 impl Source {
@@ -25,9 +25,17 @@ impl Source {
     /// # Errors
     /// It is refused.
     pub async fn publish(&self, mark: Mark) -> anyhow::Result<Published> {
+        self.publish_to(mark.number as usize % self.layout.webhooks().max(1), mark).await
+    }
+
+    /// Publishes one event to a webhook, and to whoever gets the same as it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub async fn publish_to(&self, webhook: usize, mark: Mark) -> anyhow::Result<Published> {
         let event = NewEvent {
-            tenant: tenant(mark.number as usize % self.endpoints),
-            event_type: EVENT_TYPE.to_owned(),
+            tenant: self.layout.tenant(webhook),
+            event_type: self.layout.event_type(webhook),
             data: mark.data(),
             ..NewEvent::default()
         };
@@ -42,9 +50,4 @@ impl Source {
         let events = stream::iter(0..count).map(|number| self.publish(Mark::now(number)));
         events.buffer_unordered(AT_ONCE).try_for_each(async |_| Ok(())).await
     }
-}
-
-/// Whose an endpoint is.
-pub fn tenant(endpoint: usize) -> String {
-    format!("bench-{endpoint}")
 }

@@ -1,41 +1,36 @@
-//! What a run needs: a private Redis, an engine and a receiver as processes of their own, a webhook for each endpoint.
+//! What a run needs: a private Redis, an engine and a receiver as processes of their own, and webhooks.
 
-use std::{
-    fs::{self, File},
-    path::PathBuf,
-    process::{Command as StdCommand, Stdio},
-    time::Duration,
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use redis::aio::MultiplexedConnection;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    sync::Mutex,
-    task::JoinSet,
-};
+use redis::{AsyncConnectionConfig, aio::MultiplexedConnection};
+use tokio::{sync::Mutex, task::JoinSet};
 
 use super::{
-    CONCURRENCY, Fsync,
-    event::EVENT_TYPE,
-    process::cpu_seconds,
+    Fsync,
+    behaviour::Behaviour,
+    engine::{Engine, Processes},
+    process::own_program,
+    reading::{Reading, Watched},
     receiver::{Arrivals, Receiver},
-    source::{Source, tenant},
+    source::Source,
+    webhooks::{Layout, Maker},
 };
 use crate::{
+    clock::now_ms,
     connect,
     domain::id::SubscriptionId,
-    manage::{Manager, NewWebhook},
+    manage::Manager,
     publish::{Publisher, TypeChecker},
     shutdown::Shutdown,
+    streams::Streams,
     tools::private_redis::PrivateRedis,
 };
 
 /// What the API of a run asks for, as in [`SETTINGS`].
 pub const ADMIN_KEY: &str = "bench";
 
-/// A backlog may grow as large as a run; all else is as users have it.
+/// A backlog may grow as large as a run, and a client may ask as often as it can; all else is as users have it.
 const SETTINGS: &str = r#"
 shutdown_grace_seconds = 1
 [redis]
@@ -43,6 +38,7 @@ durability = "relaxed"
 [api]
 listen = "127.0.0.1:0"
 admin_key = "bench"
+rate_limit_per_minute = 100_000_000
 [delivery]
 max_in_flight = 256
 max_backlog = 10_000_000
@@ -50,37 +46,50 @@ max_backlog = 10_000_000
 allow_cidrs = ["127.0.0.0/8"]
 "#;
 
-/// Events before the run, to each endpoint at least one, so that connections and caches are there.
-pub const WARM_UP: u64 = 500;
-/// How long the events of a run may take to arrive after the last was published.
+/// Deliveries before the run, so that connections and caches are there.
+const WARM_UP: usize = 500;
+/// How long the deliveries of a run may take after the last event was published, besides what many of them take.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Lines from the end of the engine's log that an error quotes.
-const LOG_LINES_SHOWN: usize = 3;
-const ENGINE_LOG: &str = "engine.log";
+/// What each of many may take besides.
+const PATIENCE_EACH: Duration = Duration::from_millis(2);
+/// Between two looks at what is owed.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What a run begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup {
+    pub fsync: Fsync,
+    pub processes: Processes,
+    pub layout: Layout,
+}
 
 /// All that a run needs.
 pub struct Stage {
     pub redis_version: String,
     pub receiver: Receiver,
     pub source: Source,
+    pub maker: Maker,
+    pub streams: Streams,
     /// The URL of the API.
     pub api: String,
-    /// The webhook of the first endpoint.
-    pub webhook: SubscriptionId,
+    /// The first webhook, where there is one.
+    pub webhook: Option<SubscriptionId>,
+    pub engine_processes: usize,
     _lanes: JoinSet<()>,
-    engine: Mutex<Child>,
-    engine_pid: u32,
-    redis_pid: u32,
+    engine: Mutex<Engine>,
+    watched: Watched,
+    connection: MultiplexedConnection,
     redis: PrivateRedis,
 }
 
-/// Seconds of CPU that each process has used.
-#[derive(Debug, Clone, Copy)]
-pub struct CpuSeconds {
-    pub engine: f64,
-    pub redis: f64,
-    pub publisher: f64,
-    pub receiver: f64,
+/// What is owed, over all shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owed {
+    /// Events of which it is not known yet who gets them.
+    pub events: u64,
+    pub deliveries: u64,
+    /// Those of them that were attempted and are to be again.
+    pub waiting: u64,
 }
 
 impl Stage {
@@ -88,74 +97,154 @@ impl Stage {
     ///
     /// # Errors
     /// Something cannot be started.
-    pub async fn start(fsync: Fsync, endpoints: usize, shutdown: &Shutdown) -> anyhow::Result<Self> {
+    pub async fn start(setup: Setup, shutdown: &Shutdown) -> anyhow::Result<Self> {
         let redis = PrivateRedis::start(SETTINGS, shutdown).await?;
-        let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-        set_fsync(&mut connection, fsync).await?;
+        let connecting = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        let client = redis::Client::open(redis.url())?;
+        let mut connection = client.get_multiplexed_async_connection_with_config(&connecting).await?;
+        set_fsync(&mut connection, setup.fsync).await?;
         let (redis_pid, redis_version) = server(&mut connection).await?;
         let receiver = Receiver::start(own_program()?).await?;
-        let (engine, api) = start_engine(&redis).await?;
+        let engine = Engine::start(&redis, setup.processes).await?;
         let config = redis.config()?;
         let streams = connect::open(&config).await?;
         let manager = Manager::new(streams.clone(), &config, config.address_rules(false));
-        let webhook = create_webhook(&manager, &receiver, 0, endpoints).await?;
-        for endpoint in 1..endpoints {
-            create_webhook(&manager, &receiver, endpoint, endpoints).await?;
-        }
+        let maker = Maker { manager, receiver: receiver.address };
         let mut lanes = JoinSet::new();
-        let publisher = Publisher::start(streams, TypeChecker::off(), config.delivery.max_payload_bytes, &mut lanes);
-        let stage = Self {
+        let max_payload_bytes = config.delivery.max_payload_bytes;
+        let publisher = Publisher::start(streams.clone(), TypeChecker::off(), max_payload_bytes, &mut lanes);
+        let mut stage = Self {
             redis_version,
-            receiver,
-            source: Source { publisher, endpoints },
-            api,
-            webhook,
+            source: Source { publisher, layout: setup.layout },
+            maker,
+            streams,
+            api: engine.api.clone(),
+            webhook: None,
+            engine_processes: engine.pids.len(),
             _lanes: lanes,
-            engine_pid: engine.id().context("the engine ended at once")?,
+            watched: Watched { engine: engine.pids.clone(), redis: redis_pid, receiver: receiver.pid },
+            receiver,
             engine: Mutex::new(engine),
-            redis_pid,
+            connection,
             redis,
         };
-        stage.publish_and_wait(WARM_UP).await?;
+        stage.webhook = stage.maker.create_all(setup.layout).await?;
+        if stage.webhook.is_some() {
+            stage.publish_and_wait(stage.warm_up()).await?;
+        }
         Ok(stage)
     }
 
-    /// Publishes so many events as fast as they are taken, and waits until all have arrived.
+    /// How many events are delivered before the run: each webhook gets one at least, but where filters choose one of many.
+    pub fn warm_up(&self) -> u64 {
+        let events = match self.source.layout {
+            Layout::Own(webhooks) => webhooks.max(WARM_UP),
+            Layout::Shared(webhooks) => (WARM_UP / webhooks.max(1)).max(1),
+            Layout::Grouped(webhooks) => webhooks.min(WARM_UP),
+        };
+        events as u64
+    }
+
+    /// How many deliveries so many events make.
+    pub fn deliveries(&self, events: u64) -> u64 {
+        events * self.source.layout.targets() as u64
+    }
+
+    /// Publishes so many events as fast as they are taken, and waits until all have arrived everywhere.
     ///
     /// # Errors
     /// An event is refused or does not arrive, or the engine ended.
-    pub async fn publish_and_wait(&self, count: u64) -> anyhow::Result<Arrivals> {
-        self.receiver.expect(count).await?;
-        self.source.publish_all(count).await?;
-        self.arrivals(count).await
+    pub async fn publish_and_wait(&self, events: u64) -> anyhow::Result<Arrivals> {
+        self.receiver.expect(events, self.source.layout.targets()).await?;
+        self.source.publish_all(events).await?;
+        self.arrivals(self.deliveries(events)).await
     }
 
-    /// Waits until all events of the run have arrived.
+    /// Waits until all deliveries of the run have arrived.
     ///
     /// # Errors
     /// They do not, or the engine ended.
-    pub async fn arrivals(&self, count: u64) -> anyhow::Result<Arrivals> {
+    pub async fn arrivals(&self, deliveries: u64) -> anyhow::Result<Arrivals> {
         let mut engine = self.engine.lock().await;
         tokio::select! {
-            arrivals = self.receiver.arrivals(count, PATIENCE) => arrivals,
-            status = engine.wait() => bail!("the engine ended, {}; its log ends: {}", status?, log_tail(&self.redis)),
+            arrivals = self.receiver.arrivals(deliveries, patience(deliveries)) => arrivals,
+            error = engine.ended() => Err(error),
         }
     }
 
-    /// Where an endpoint is.
-    pub fn url(&self) -> String {
-        endpoint_url(&self.receiver, 0)
+    /// What is owed to anybody.
+    ///
+    /// # Errors
+    /// Those of Redis.
+    pub async fn owed(&self) -> anyhow::Result<Owed> {
+        let mut owed = Owed::default();
+        for shard in self.streams.shards() {
+            let figures = self.streams.figures(shard, now_ms()).await?;
+            owed.events += figures.undispatched;
+            owed.deliveries += figures.counts.fresh + figures.counts.waiting + figures.counts.leased;
+            owed.waiting += figures.counts.waiting;
+        }
+        Ok(owed)
     }
 
+    /// Waits until nothing is owed: what became of a delivery is taken in a little after it arrived.
+    ///
+    /// # Errors
+    /// Something is owed for too long.
+    pub async fn settled(&self) -> anyhow::Result<()> {
+        self.wait_until(0, |owed| owed == Owed::default()).await
+    }
+
+    /// Waits for what is owed to be as it should; there are so many deliveries to wait for.
+    ///
+    /// # Errors
+    /// It does not come to that.
+    pub async fn wait_until(&self, deliveries: u64, is_so: impl Fn(Owed) -> bool) -> anyhow::Result<()> {
+        let since = Instant::now();
+        let mut owed = self.owed().await?;
+        while !is_so(owed) {
+            if since.elapsed() > patience(deliveries) {
+                bail!("the engine still has {owed:?} after {:?}", since.elapsed());
+            }
+            tokio::time::sleep(LOOK).await;
+            owed = self.owed().await?;
+        }
+        Ok(())
+    }
+
+    /// Where an endpoint is that takes everything at once.
+    pub fn url(&self) -> String {
+        self.maker.url(Behaviour::Healthy, 0)
+    }
+
+    /// The first webhook.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn webhook(&self) -> anyhow::Result<SubscriptionId> {
+        self.webhook.context("the run has no webhook")
+    }
+
+    /// A connection of the benchmark's own, to look at Redis by plain commands.
+    pub fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
+
+    /// What has been used up to now; peaks of memory begin anew.
+    ///
     /// # Errors
     /// A process is gone.
-    pub fn cpu_seconds(&self) -> anyhow::Result<CpuSeconds> {
-        Ok(CpuSeconds {
-            engine: cpu_seconds(self.engine_pid)?,
-            redis: cpu_seconds(self.redis_pid)?,
-            publisher: cpu_seconds(std::process::id())?,
-            receiver: cpu_seconds(self.receiver.pid)?,
-        })
+    pub async fn begin(&self) -> anyhow::Result<Reading> {
+        self.watched.forget_peaks()?;
+        self.reading().await
+    }
+
+    /// What has been used up to now.
+    ///
+    /// # Errors
+    /// A process is gone.
+    pub async fn reading(&self) -> anyhow::Result<Reading> {
+        self.watched.read(&mut self.connection()).await
     }
 
     /// Ends everything.
@@ -163,68 +252,14 @@ impl Stage {
     /// # Errors
     /// Something does not end.
     pub async fn stop(self) -> anyhow::Result<()> {
-        // There is nothing to finish: its data go with the folder.
-        self.engine.into_inner().kill().await.context("the engine cannot be ended")?;
-        self.redis.stop().await
+        let killed = self.engine.into_inner().kill().await;
+        self.redis.stop().await?;
+        killed
     }
 }
 
-/// The end of what the engine logged.
-fn log_tail(redis: &PrivateRedis) -> String {
-    let log = fs::read_to_string(redis.folder().join(ENGINE_LOG)).unwrap_or_default();
-    let mut last: Vec<&str> = log.lines().rev().take(LOG_LINES_SHOWN).collect();
-    last.reverse();
-    last.join(" | ")
-}
-
-fn endpoint_url(receiver: &Receiver, endpoint: usize) -> String {
-    format!("http://{}/{endpoint}", receiver.address)
-}
-
-async fn create_webhook(
-    manager: &Manager,
-    receiver: &Receiver,
-    endpoint: usize,
-    endpoints: usize,
-) -> anyhow::Result<SubscriptionId> {
-    let new = NewWebhook {
-        url: endpoint_url(receiver, endpoint),
-        events: vec![EVENT_TYPE.to_owned()],
-        max_concurrency: Some(CONCURRENCY.div_ceil(endpoints) as u32),
-        ..NewWebhook::default()
-    };
-    Ok(manager.create_webhook(&tenant(endpoint), new).await?.subscription.id)
-}
-
-/// This program, without the settings of the environment it was started in.
-fn own_program() -> anyhow::Result<StdCommand> {
-    let path: PathBuf = std::env::current_exe().context("this program does not know where it is")?;
-    let mut command = StdCommand::new(path);
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("POSTHASTE_") {
-            command.env_remove(name);
-        }
-    }
-    Ok(command)
-}
-
-/// Starts the engine; also gives the URL of its API.
-async fn start_engine(redis: &PrivateRedis) -> anyhow::Result<(Child, String)> {
-    let log = File::create(redis.folder().join(ENGINE_LOG)).context("the engine's log cannot be made")?;
-    let mut command = Command::from(own_program()?);
-    command.arg("serve").arg("--config").arg(redis.config_file()).arg("--redis").arg(redis.url());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).kill_on_drop(true);
-    let mut engine = command.spawn().context("the engine cannot be started")?;
-    let mut said = BufReader::new(engine.stdout.take().context("the engine has no output")?).lines();
-    while let Some(line) = said.next_line().await? {
-        if let Some(api) = line.trim().strip_prefix("API ") {
-            let api = api.trim().to_owned();
-            // What else it says is let go of, so that it never waits for a reader.
-            tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
-            return Ok((engine, api));
-        }
-    }
-    bail!("the engine ended at once; its log ends: {}", log_tail(redis))
+fn patience(deliveries: u64) -> Duration {
+    PATIENCE + PATIENCE_EACH * u32::try_from(deliveries).unwrap_or(u32::MAX)
 }
 
 async fn set_fsync(connection: &mut MultiplexedConnection, fsync: Fsync) -> anyhow::Result<()> {

@@ -1,58 +1,40 @@
-//! How many deliveries a second, when events are published as fast as they are taken.
-
-use std::sync::Arc;
+//! How many deliveries a second, when events are published as fast as they are taken: to few webhooks, to very many, to
+//! all of a tenant's at once, or to one that refuses some.
 
 use super::{
-    direct::Direct,
-    event::now_us,
+    behaviour::Behaviour,
+    measure::{beside_bare, deliveries},
     report::{Column, Figures},
     stage::Stage,
 };
 
-pub const COLUMNS: [Column; 8] = [
-    Column { title: "DELIVERIES/S", figure: "deliveries_per_second", decimals: 0 },
-    Column { title: "BARE POST/S", figure: "bare_posts_per_second", decimals: 0 },
-    Column { title: "RATIO", figure: "ratio_to_bare", decimals: 3 },
-    Column { title: "CPU S/1,000: ENGINE", figure: "engine_cpu_seconds_per_1000", decimals: 3 },
-    Column { title: "REDIS", figure: "redis_cpu_seconds_per_1000", decimals: 3 },
-    Column { title: "PUBLISHER", figure: "publisher_cpu_seconds_per_1000", decimals: 3 },
-    Column { title: "BARE CLIENT", figure: "bare_cpu_seconds_per_1000", decimals: 3 },
-    Column { title: "DUPLICATES", figure: "duplicates", decimals: 0 },
+pub const RETRIES_COLUMNS: [Column; 8] = [
+    Column::new("DELIVERIES/S", "deliveries_per_second", 0),
+    Column::new("RATIO TO BARE", "ratio_to_bare", 3),
+    Column::new("ATTEMPTS EACH", "attempts_per_delivery", 3),
+    Column::new("CPU S/1,000: ENGINE", "engine_cpu_seconds_per_1000", 3),
+    Column::new("REDIS", "redis_cpu_seconds_per_1000", 3),
+    Column::new("COMMANDS", "redis_commands_per_delivery", 1),
+    Column::new("ENGINE MB", "engine_peak_mb", 0),
+    Column::new("DUPLICATES", "duplicates", 0),
 ];
 
-/// Measures `count` events through the engine, then as many without it.
+/// Measures so many events through the engine, then as many deliveries without it.
 ///
 /// # Errors
 /// Not every event arrived.
-pub async fn run(stage: &Stage, count: u64) -> anyhow::Result<Figures> {
-    let (before, start_us) = (stage.cpu_seconds()?, now_us());
-    let arrivals = stage.publish_and_wait(count).await?;
-    let after = stage.cpu_seconds()?;
-    let per_second = rate(count, start_us, arrivals.last_us);
-
-    let direct = Arc::new(Direct::new(&stage.url())?);
-    stage.receiver.expect(count).await?;
-    let (bare_before, bare_start_us) = (stage.cpu_seconds()?, now_us());
-    direct.post_all(count).await?;
-    let bare_arrivals = stage.arrivals(count).await?;
-    let bare_after = stage.cpu_seconds()?;
-    let bare_per_second = rate(count, bare_start_us, bare_arrivals.last_us);
-
-    let per_1000 = |seconds: f64| seconds / count as f64 * 1000.0;
-    Ok(Figures::from([
-        ("deliveries_per_second", per_second),
-        ("bare_posts_per_second", bare_per_second),
-        ("ratio_to_bare", per_second / bare_per_second),
-        ("engine_cpu_seconds_per_1000", per_1000(after.engine - before.engine)),
-        ("redis_cpu_seconds_per_1000", per_1000(after.redis - before.redis)),
-        ("publisher_cpu_seconds_per_1000", per_1000(after.publisher - before.publisher)),
-        ("receiver_cpu_seconds_per_1000", per_1000(after.receiver - before.receiver)),
-        ("bare_cpu_seconds_per_1000", per_1000(bare_after.publisher - bare_before.publisher)),
-        ("bare_receiver_cpu_seconds_per_1000", per_1000(bare_after.receiver - bare_before.receiver)),
-        ("duplicates", arrivals.duplicates as f64),
-    ]))
+pub async fn run(stage: &Stage, events: u64) -> anyhow::Result<Figures> {
+    let count = stage.deliveries(events);
+    let mut figures = deliveries(stage, count, stage.publish_and_wait(events)).await?;
+    beside_bare(stage, count, "deliveries_per_second", &mut figures).await?;
+    Ok(figures)
 }
 
-fn rate(count: u64, start_us: u64, end_us: u64) -> f64 {
-    count as f64 / (end_us.saturating_sub(start_us).max(1) as f64 / 1e6)
+/// The same to an endpoint that refuses 30 % of all requests.
+///
+/// # Errors
+/// Not every event arrived.
+pub async fn run_with_retries(stage: &Stage, events: u64) -> anyhow::Result<Figures> {
+    stage.maker.turn(stage.webhook()?, Behaviour::Flaky).await?;
+    run(stage, events).await
 }

@@ -73,45 +73,51 @@ impl Leadership {
 
     async fn turn(&mut self) -> Result<()> {
         let worker = format!("{ROLE}{}", self.process);
-        let shards: Vec<ShardId> = self.streams.shards().collect();
-        let seats: Vec<Seat> = shards.iter().map(|shard| Seat::Shard(*shard)).collect();
-        let (alive, leaders) = tokio::try_join!(self.streams.check_in(&worker), self.streams.leaders(&seats))?;
+        let led = self.led.borrow().clone();
+        let (held, others): (Vec<ShardId>, Vec<ShardId>) = self.streams.shards().partition(|shard| led.contains(shard));
+        let (held_seats, other_seats) = (seats(&held), seats(&others));
+        // All of it shares a round trip: while nothing changes, that is all.
+        let (alive, kept, leaders) = tokio::try_join!(
+            self.streams.check_in(&worker),
+            self.streams.lead(&held_seats, &self.process),
+            self.streams.leaders(&other_seats)
+        )?;
         let mut dispatchers: Vec<String> = alive.into_iter().filter(|worker| worker.starts_with(ROLE)).collect();
         // They come in the order in which they were last seen.
         dispatchers.sort_unstable();
         if self.dispatchers.0 != dispatchers {
             self.dispatchers = (dispatchers, Instant::now());
         }
-        let mine: Vec<ShardId> = shards.iter().copied().filter(|shard| self.leads(&leaders, *shard)).collect();
-        let fair = shards.len().div_ceil(self.dispatchers.0.len().max(1));
-        let wanted = self.wanted(&leaders, &mine, fair);
-        let spare: Vec<ShardId> = mine.iter().copied().filter(|shard| !wanted.contains(shard)).collect();
-        let asked: Vec<Seat> = wanted.iter().map(|shard| Seat::Shard(*shard)).collect();
-        let got = self.streams.lead(&asked, &self.process).await?;
+        let mine: Vec<ShardId> = held.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|(shard, _)| shard).collect();
+        // Another process may have had the name of this one, and have led.
+        let is_free = |leader: &Option<String>| leader.as_ref().is_none_or(|leader| *leader == self.process);
+        let free = others.into_iter().zip(leaders).filter(|(_, leader)| is_free(leader));
+        let free: Vec<ShardId> = free.map(|(shard, _)| shard).collect();
+        let fair = self.streams.shards().len().div_ceil(self.dispatchers.0.len().max(1));
+        let (stays, goes) = mine.split_at(if self.is_steady() { fair.min(mine.len()) } else { mine.len() });
+        let asked = self.wanted(&free, stays.len(), fair);
+        let got = self.streams.lead(&seats(&asked), &self.process).await?;
         self.renewed = Instant::now();
-        self.set_led(wanted.iter().zip(got).filter(|(_, got)| *got).map(|(shard, _)| *shard).collect());
+        let got = asked.iter().zip(got).filter(|(_, got)| *got).map(|(shard, _)| shard);
+        let mut led: Vec<ShardId> = stays.iter().chain(got).copied().collect();
+        led.sort_unstable();
+        self.set_led(led);
         // Let go only after it is dispatched no more, so that the next leader starts from what is done.
-        let spare: Vec<Seat> = spare.into_iter().map(Seat::Shard).collect();
-        self.streams.resign(&spare, &self.process).await
+        self.streams.resign(&seats(goes), &self.process).await
     }
 
-    fn leads(&self, leaders: &[Option<String>], shard: ShardId) -> bool {
-        leaders[usize::from(shard)].as_ref() == Some(&self.process)
+    fn is_steady(&self) -> bool {
+        self.dispatchers.1.elapsed() > STEADY_AFTER
     }
 
-    /// What is led now up to the fair part, then what nobody leads: within the fair part at once, else after a while.
-    fn wanted(&mut self, leaders: &[Option<String>], mine: &[ShardId], fair: usize) -> Vec<ShardId> {
-        let is_steady = self.dispatchers.1.elapsed() > STEADY_AFTER;
-        let mut wanted: Vec<ShardId> = mine.iter().copied().take(if is_steady { fair } else { mine.len() }).collect();
-        for (shard, leader) in leaders.iter().enumerate() {
-            let shard = shard as ShardId;
-            if leader.is_some() {
-                self.unled_since.remove(&shard);
-                continue;
-            }
-            let since = *self.unled_since.entry(shard).or_insert_with(Instant::now);
-            if wanted.len() < fair || since.elapsed() > UNLED_AT_MOST {
-                wanted.push(shard);
+    /// What nobody leads: as much as there is room for within the fair part at once, the rest after a while.
+    fn wanted(&mut self, free: &[ShardId], led: usize, fair: usize) -> Vec<ShardId> {
+        self.unled_since.retain(|shard, _| free.contains(shard));
+        let mut wanted = Vec::new();
+        for shard in free {
+            let since = *self.unled_since.entry(*shard).or_insert_with(Instant::now);
+            if led + wanted.len() < fair || since.elapsed() > UNLED_AT_MOST {
+                wanted.push(*shard);
             }
         }
         wanted
@@ -129,9 +135,13 @@ impl Leadership {
     }
 
     async fn let_go(&self) -> Result<()> {
-        let led: Vec<Seat> = self.led.borrow().iter().map(|shard| Seat::Shard(*shard)).collect();
+        let led = seats(&self.led.borrow());
         self.set_led(Vec::new());
         self.streams.resign(&led, &self.process).await?;
         self.streams.check_out(&format!("{ROLE}{}", self.process)).await
     }
+}
+
+fn seats(shards: &[ShardId]) -> Vec<Seat> {
+    shards.iter().map(|shard| Seat::Shard(*shard)).collect()
 }

@@ -45,6 +45,9 @@ impl Streams {
 
     /// Who leads each seat, if anybody does.
     pub async fn leaders(&self, seats: &[Seat]) -> Result<Vec<Option<String>>> {
+        if seats.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut pipeline = redis::pipe();
         for seat in seats {
             pipeline.cmd("GET").arg(self.lead_key(*seat));

@@ -6,9 +6,8 @@ use anyhow::Context;
 
 /// Ticks of `/proc/<pid>/stat` a second: 100 on every Linux, whatever its kernel's own (`USER_HZ`).
 const TICKS_A_SECOND: f64 = 100.0;
-/// Where the fields `utime` and `stime` stand behind the process' name (proc_pid_stat(5)).
-const USER_TIME: usize = 11;
-const SYSTEM_TIME: usize = 12;
+/// Where `utime`, `stime`, `cutime` and `cstime` stand behind the process' name (proc_pid_stat(5)).
+const TIMES: std::ops::Range<usize> = 11..15;
 /// What `/proc/<pid>/clear_refs` takes to forget the peak of resident memory (proc_pid_clear_refs(5)).
 const FORGET_PEAK: &str = "5";
 
@@ -26,7 +25,8 @@ pub fn own_program() -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// Seconds of CPU that a process has used, user and system, all its threads.
+/// Seconds of CPU that a process has used, user and system, all its threads, and children that have ended: those in which
+/// Redis rewrites its file.
 ///
 /// # Errors
 /// The process is gone, or the system has no `/proc`.
@@ -61,8 +61,7 @@ fn ticks(stat: &str) -> Option<u64> {
     // The name may hold spaces and parentheses.
     let (_, behind_name) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = behind_name.split_whitespace().collect();
-    let field = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some(field(USER_TIME)? + field(SYSTEM_TIME)?)
+    fields.get(TIMES)?.iter().map(|field| field.parse::<u64>().ok()).sum()
 }
 
 #[cfg(test)]
@@ -70,10 +69,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_and_system_time_are_added_whatever_the_name() {
+    fn all_times_are_added_whatever_the_name() {
         let check = |stat: &str, expected| assert_eq!(ticks(stat), expected, "{stat}");
         check("7 (redis-server) S 1 7 7 0 -1 4194560 9 0 0 0 120 30 0 0 20 0 5 0 1 2", Some(150));
-        check("7 (a) b ) S 1 7 7 0 -1 4194560 9 0 0 0 1 2 0 0 20", Some(3));
+        check("7 (a) b ) S 1 7 7 0 -1 4194560 9 0 0 0 1 2 30 40 20", Some(73));
         check("7 (cut) S 1", None);
         check("", None);
     }

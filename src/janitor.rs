@@ -30,7 +30,7 @@ const STEPS_A_ROUND: usize = 50;
 /// Time between two rounds while there is more to do: Redis has others to serve.
 const AT_ONCE: Duration = Duration::from_millis(10);
 /// Shards that are looked after at once: what they ask of Redis shares its round trips.
-const SHARDS_AT_ONCE: usize = 16;
+const SHARDS_AT_ONCE: usize = 4;
 /// Subscriptions of one kind looked at for a shard in a round; the next round looks at the next ones.
 const LOOKED_AT_A_ROUND: usize = 200;
 
@@ -91,9 +91,10 @@ impl Failures {
         }
     }
 
+    /// Takes over what failed elsewhere: that Redis is away counts for more than what failed first.
     fn add(&mut self, others: Self) {
-        if let Self(Some(error)) = others {
-            self.0.get_or_insert(error);
+        if !self.is_cut_off() && (self.0.is_none() || others.is_cut_off()) {
+            self.0 = others.0;
         }
     }
 

@@ -78,7 +78,8 @@ local function expire(ev)
   call('PEXPIRE', key('evs', ev), statusMs)
 end
 
--- Counts an event that somebody is owed among what its tenant stores. Its status keeps how much that is.
+-- Counts an event that somebody is owed among what its tenant stores. Its status keeps how much that is, also when nobody is
+-- owed it any more: that is said by P:refs.
 local function owe(ev, tenant, bytes)
   call('HSET', key('evs', ev), 'o', bytes .. ' ' .. tenant)
   call('HINCRBY', P .. ':owed', tenant, bytes)

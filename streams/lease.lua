@@ -62,10 +62,8 @@ end
 
 local function lease(sub, r)
   local inf, n, new = key('inf', sub), 0, 0
-  if gate(r) <= now then
-    local live = r.counts[3] > 0 and call('ZCOUNT', inf, '(' .. now, '+inf') or 0
-    n = math.min(cap(r) - live, room, tokens(r))
-  end
+  -- What is under way is counted, not taken from the counts: a receiver's limit holds whatever has drifted.
+  if gate(r) <= now then n = math.min(cap(r) - call('ZCOUNT', inf, '(' .. now, '+inf'), room, tokens(r)) end
   local leases, tokensHeld, retried, isKnown = {}, {}, {}, true
   local function hold(id)
     leases[#leases + 1], leases[#leases + 2] = leaseEnds, id

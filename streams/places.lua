@@ -9,7 +9,7 @@ local function set(sub, field, value)
   changed[field], mirrored[sub] = value, changed
 end
 
--- Counts a subscription's deliveries (r.counts) anew. Only differences travel: drift mends itself.
+-- Counts a subscription's deliveries (r.counts) anew. Only differences travel: `arrange` mends what has drifted.
 local function count(sub, r, counts)
   for i, counted in ipairs(counts) do
     if counted ~= r.counts[i] then
@@ -32,7 +32,8 @@ local function countOldest(sub, r, old)
   r.old = old
 end
 
--- Writes what was counted, once a call and for all subscriptions of it together. A call that ends before has counted nothing.
+-- Writes what was counted, once a call and for all subscriptions of it together. In a call that breaks off before, P:cnt and
+-- P:rt still agree.
 local function mirror()
   for i, name in ipairs(COUNTED) do
     if differences[i] ~= 0 then call('HINCRBY', P .. ':cnt', name, differences[i]) end
@@ -45,7 +46,7 @@ local function mirror()
   differences, mirrored = { 0, 0, 0, 0 }, {}
 end
 
--- When anything can be done for a subscription next, by its counts; nil when nothing can.
+-- When anything can be done for a subscription next, by its counts; math.huge when nothing can.
 local function nextDue(sub, r)
   local inf, rty = key('inf', sub), key('rty', sub)
   local fresh, waiting, leased = unpack(r.counts, 1, 3)
@@ -85,18 +86,6 @@ local function place(sub, r, earliest)
   if due <= now and earliest == nil then call('ZADD', KEYS[1], 'LT', due, sub) else call('ZADD', KEYS[1], due, sub) end
 end
 
--- Counts and places a subscription that got new entries, the first of them `entry`. Nothing changes for one that has as much
--- under way as it may, or its order to keep to.
-local function collect(sub, r, added, entry)
-  local fresh, waiting, leased, dead = unpack(r.counts)
-  count(sub, r, { fresh + added, waiting, leased, dead })
-  if r.old == '' then countOldest(sub, r, entry:match('^%d+')) end
-  if r.st ~= 'a' or leased >= cap(r) or r.fifo and fresh + waiting + leased > 0 then return end
-  local due = gate(r)
-  if due <= now then somethingIsDue = true end
-  call('ZADD', KEYS[1], 'LT', due, sub)
-end
-
 -- Counts what a subscription has, and places it; `mirror` is to follow.
 local function arrange(sub, r, earliest)
   local entries, leased, waiting = call('XLEN', key('dlv', sub)), call('ZCARD', key('inf', sub)), call('ZCARD', key('rty', sub))
@@ -111,6 +100,19 @@ local function plan(sub, r)
   if not r then call('ZREM', KEYS[1], sub) return end
   arrange(sub, r)
   mirror()
+end
+
+-- Counts and places a subscription that got new entries, the first of them `entry`. Nothing changes for one that has as much
+-- under way as it may, or its order to keep to. Where the counts cannot be right all is counted.
+local function collect(sub, r, added, entry)
+  local fresh, waiting, leased, dead = unpack(r.counts)
+  if fresh < 0 then return arrange(sub, r) end
+  count(sub, r, { fresh + added, waiting, leased, dead })
+  if r.old == '' then countOldest(sub, r, entry:match('^%d+')) end
+  if r.st ~= 'a' or leased >= cap(r) or r.fifo and fresh + waiting + leased > 0 then return end
+  local due = gate(r)
+  if due <= now then somethingIsDue = true end
+  call('ZADD', KEYS[1], 'LT', due, sub)
 end
 
 -- Counts and places a subscription of which new deliveries, and some that waited, were leased: at the end of the line. Where

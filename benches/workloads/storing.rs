@@ -7,7 +7,7 @@ use posthaste::{
         event,
         id::{DeliveryId, StreamId},
     },
-    streams::entry,
+    streams::{read_attempt as read, read_event as event_of, write_attempt as write},
 };
 use redis::Value;
 
@@ -29,8 +29,8 @@ pub fn read_event() -> Work {
         field("ts", event.timestamp_ms.to_string()),
         field("b", event.data.clone()),
     ]);
-    assert_eq!(entry::event(event.id.shard, event.id.at, &fields).as_ref(), Some(&event));
-    work(move || entry::event(event.id.shard, event.id.at, &fields))
+    assert_eq!(event_of(event.id.shard, event.id.at, &fields).as_ref(), Some(&event));
+    work(move || event_of(event.id.shard, event.id.at, &fields))
 }
 
 pub fn read_stream_id() -> Work {
@@ -50,14 +50,14 @@ pub fn read_delivery_id() -> Work {
 
 pub fn write_attempt() -> Work {
     let attempt = samples::attempt(sending::kept_headers());
-    work(move || entry::write_attempt(&attempt))
+    work(move || write(&attempt))
 }
 
 pub fn read_attempt() -> Work {
     let attempt = samples::attempt(sending::kept_headers());
-    let fields = HashMap::from([field("r", entry::write_attempt(&attempt))]);
-    assert_eq!(entry::read_attempt(&fields).ok(), Some(attempt));
-    work(move || entry::read_attempt(&fields))
+    let fields = HashMap::from([field("r", write(&attempt))]);
+    assert_eq!(read(&fields).ok(), Some(attempt));
+    work(move || read(&fields))
 }
 
 fn field(name: &str, value: impl Into<Vec<u8>>) -> (String, Value) {

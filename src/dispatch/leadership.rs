@@ -76,6 +76,7 @@ impl Leadership {
         let led = self.led.borrow().clone();
         let (held, others): (Vec<ShardId>, Vec<ShardId>) = self.streams.shards().partition(|shard| led.contains(shard));
         let (held_seats, other_seats) = (seats(&held), seats(&others));
+        let asked_at = Instant::now();
         // All of it shares a round trip: while nothing changes, that is all.
         let (alive, kept, leaders) = tokio::try_join!(
             self.streams.check_in(&worker),
@@ -96,8 +97,8 @@ impl Leadership {
         let fair = self.streams.shards().len().div_ceil(self.dispatchers.0.len().max(1));
         let (stays, goes) = mine.split_at(if self.is_steady() { fair.min(mine.len()) } else { mine.len() });
         let asked = self.wanted(&free, stays.len(), fair);
+        self.renewed = asked_at;
         let got = self.streams.lead(&seats(&asked), &self.process).await?;
-        self.renewed = Instant::now();
         let got = asked.iter().zip(got).filter(|(_, got)| *got).map(|(shard, _)| shard);
         let mut led: Vec<ShardId> = stays.iter().chain(got).copied().collect();
         led.sort_unstable();

@@ -139,7 +139,8 @@ impl Connections {
         answer
     }
 
-    /// Runs one script several times in one round trip; as [`call`](Self::call) does each.
+    /// Runs one script several times in one round trip, and measures them as one. All may run once more where the server does
+    /// not know the script: only for what a repeat does not change.
     pub async fn call_all<T: FromRedisValue>(&self, script: &Script, commands: Vec<Cmd>) -> Result<Vec<T>> {
         if commands.is_empty() {
             return Ok(Vec::new());

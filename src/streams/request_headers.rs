@@ -37,10 +37,10 @@ pub(super) enum KeptHeader<'a> {
 
 /// The headers of an attempt, in their order.
 pub(super) fn keep(attempt: &Attempt) -> Vec<KeptHeader<'_>> {
-    let kept = attempt.request_headers.iter().map(|(name, value)| {
-        let (name, value) = (name.as_str(), value.as_str());
+    let kept = attempt.request_headers.iter().enumerate().map(|(index, (name, value))| {
+        let (name, value, before) = (name.as_str(), value.as_str(), &attempt.request_headers[..index]);
         match NAMES.iter().position(|known| *known == name) {
-            Some(number) if told(attempt, number).is_some_and(|told| told == value) => KeptHeader::Told(number),
+            Some(number) if told(attempt, before, number).is_some_and(|told| told == value) => KeptHeader::Told(number),
             Some(number) => KeptHeader::Named(number, value.into()),
             None => KeptHeader::Other(name.into(), value.into()),
         }
@@ -55,21 +55,20 @@ pub(super) fn restore(attempt: &mut Attempt, kept: Vec<KeptHeader<'_>>) {
             KeptHeader::Other(name, value) => Some((name.into_owned(), value.into_owned())),
             KeptHeader::Named(number, value) => NAMES.get(number).map(|name| ((*name).to_owned(), value.into_owned())),
             // What is told may be told by a header before it.
-            KeptHeader::Told(number) => {
-                told(attempt, number).map(|value| (NAMES[number].to_owned(), value.into_owned()))
-            }
+            KeptHeader::Told(number) => told(attempt, &attempt.request_headers, number)
+                .map(|value| (NAMES[number].to_owned(), value.into_owned())),
         };
         attempt.request_headers.extend(restored);
     }
 }
 
-/// What an attempt says the value of one of [`NAMES`] is, in most cases.
-fn told(attempt: &Attempt, number: usize) -> Option<Cow<'_, str>> {
+/// What an attempt, and the headers `before` it, say the value of one of [`NAMES`] is, in most cases.
+fn told<'a>(attempt: &'a Attempt, before: &'a [(String, String)], number: usize) -> Option<Cow<'a, str>> {
     match *NAMES.get(number)? {
         "webhook-id" => Some(attempt.event.to_string().into()),
         "webhook-timestamp" => Some((attempt.at_ms / 1000).to_string().into()),
         "x-hub-signature" => {
-            let same = attempt.request_headers.iter().find(|(name, _)| name == "x-hub-signature-256")?;
+            let same = before.iter().find(|(name, _)| name == "x-hub-signature-256")?;
             Some(same.1.as_str().into())
         }
         "x-webhook-event" | "x-event-type" => Some(attempt.event_type.as_str().into()),
@@ -147,6 +146,8 @@ mod tests {
             &[KeptHeader::Named(3, "s".into()), KeptHeader::Told(4)],
         );
         check(&[("x-hub-signature", "s")], &[KeptHeader::Named(4, "s".into())]);
+        let reversed = [KeptHeader::Named(4, "s".into()), KeptHeader::Named(3, "s".into())];
+        check(&[("x-hub-signature", "s"), ("x-hub-signature-256", "s")], &reversed);
     }
 
     #[test]

@@ -138,7 +138,7 @@ impl Streams {
     /// `acknowledged` are ids of the front door that are gone from it, so that they need not be remembered longer.
     ///
     /// # Errors
-    /// [`Error::Full`] when memory is short; nothing was written then.
+    /// [`Error::Full`](super::Error::Full) when memory is short; nothing was written then.
     pub async fn append(
         &self,
         shard: ShardId,

@@ -96,10 +96,7 @@ for i, result in ipairs(results) do
   if not settle(result, ARGV[4 + i]) then stale[#stale + 1] = i - 1 end
 end
 -- What may be refused comes first: what is below then happens as a whole.
-for sub, t in pairs(touched) do
-  tally(sub, t.counts)
-  listAttempts(sub, t.attempts)
-end
+for sub, t in pairs(touched) do tally(sub, t.counts) listAttempts(sub, t.attempts) end
 for sub, t in pairs(touched) do
   if t.r and t.hasAttempt then set(sub, 'last', now) end
   if t.r and t.delivered > 0 then set(sub, 'ok', t.r.ok + t.delivered) end

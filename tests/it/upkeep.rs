@@ -228,6 +228,7 @@ async fn the_purge_of_a_deleted_webhook_goes_on_where_it_was_interrupted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gate_closes_before_redis_is_full_and_opens_again() {
     let redis = TestRedis::start().await;
+    redis.fill().await;
     let engine = Engine::idle(&redis, &[]).await;
     let _janitor = Janitor::start(&engine, keep_all());
     let (used, _) = engine.streams.memory().await.expect("memory");

@@ -64,6 +64,7 @@ async fn publishing_is_refused_with_a_time_before_redis_is_full_and_all_else_goe
     let mut service = Service::alone().await;
     service.engine.run(posthaste::roles::Role::Dispatcher);
     let webhook = service.webhook("https://example.com/").await;
+    service.redis.fill().await;
     let mut redis = service.redis.connect().await;
     let info: String = redis::cmd("INFO").arg("memory").query_async(&mut redis).await.unwrap();
     let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim();

@@ -41,6 +41,13 @@ impl TestRedis {
         format!("unix://{}", self.socket().display())
     }
 
+    /// Makes what comes and goes, as a connection's buffers, small beside what is kept: 64 MiB of nothing.
+    pub async fn fill(&self) {
+        let mut command = redis::cmd("SETRANGE");
+        command.arg("ballast").arg(64 * 1024 * 1024 - 1).arg("x");
+        command.exec_async(&mut self.connect().await).await.expect("ballast");
+    }
+
     /// A connection of the test's own, to look at keys by plain commands.
     pub async fn connect(&self) -> MultiplexedConnection {
         self.try_connect().await.unwrap()

@@ -98,6 +98,8 @@ impl Leadership {
         let (stays, goes) = mine.split_at(if self.is_steady() { fair.min(mine.len()) } else { mine.len() });
         let asked = self.wanted(&free, stays.len(), fair);
         self.renewed = asked_at;
+        // What is another's, or goes, is known whatever becomes of the next call.
+        self.set_led(stays.to_vec());
         let got = self.streams.lead(&seats(&asked), &self.process).await?;
         let got = asked.iter().zip(got).filter(|(_, got)| *got).map(|(shard, _)| shard);
         let mut led: Vec<ShardId> = stays.iter().chain(got).copied().collect();

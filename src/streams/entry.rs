@@ -323,8 +323,7 @@ pub fn write_attempt(attempt: &Attempt) -> Vec<u8> {
 /// When it has no record, or not one that [`write_attempt`] has written.
 pub fn read_attempt(map: &HashMap<String, Value>) -> Result<Attempt> {
     let packed = bytes(map, "r").ok_or_else(|| unreadable("an attempt without its record"))?;
-    let record: AttemptRecord =
-        rmp_serde::from_slice(&packed).map_err(|error| Error::Unreadable(format!("an attempt: {error}")))?;
+    let record: AttemptRecord = super::unpack(&packed, "an attempt")?;
     let (dns, connect, tls, first_byte) = record.timings;
     let mut attempt = Attempt {
         event: record.event.parse().map_err(|_| unreadable("an attempt's event"))?,

@@ -8,18 +8,17 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use http_body_util::BodyExt;
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 use serde_json::Value;
 
-use super::{CONCURRENCY, stage::ADMIN_KEY};
+use super::{
+    client::{Client, client},
+    stage::ADMIN_KEY,
+};
 
 /// Asks for one tenant; cheap to clone.
 #[derive(Clone)]
 pub struct Api {
-    client: Client<HttpConnector, Body>,
+    client: Client,
     url: String,
     tenant: String,
 }
@@ -27,10 +26,7 @@ pub struct Api {
 impl Api {
     /// One of the API at `url`.
     pub fn new(url: &str, tenant: String) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(CONCURRENCY).build(connector);
-        Self { client, url: url.to_owned(), tenant }
+        Self { client: client(), url: url.to_owned(), tenant }
     }
 
     /// What is at a path.

@@ -6,13 +6,10 @@ use anyhow::{Context, ensure};
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Uri, header::CONTENT_TYPE};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
 
 use super::{
     CONCURRENCY,
+    client::{Client, client},
     event::{EVENT_TYPE, Mark},
     load,
 };
@@ -23,7 +20,7 @@ const ID: &str = "evt_00000000000000000000000000";
 
 /// A client that signs and posts.
 pub struct Direct {
-    client: Client<HttpConnector, Body>,
+    client: Client,
     keys: SigningKeys,
     uri: Uri,
 }
@@ -34,10 +31,7 @@ impl Direct {
     /// # Errors
     /// It is no URL.
     pub fn new(url: &str) -> anyhow::Result<Self> {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(CONCURRENCY).build(connector);
-        Ok(Self { client, keys: SigningKeys::new(&generate(rand::random()), None)?, uri: url.parse()? })
+        Ok(Self { client: client(), keys: SigningKeys::new(&generate(rand::random()), None)?, uri: url.parse()? })
     }
 
     /// Signs and posts one event.

@@ -8,6 +8,7 @@ mod api;
 mod backlog;
 mod behaviour;
 mod case;
+mod client;
 mod direct;
 mod engine;
 mod event;

@@ -1,7 +1,7 @@
 //! The headers of a request as the record of its attempt keeps them: what the record tells anyway is not kept again.
 //!
-//! The engine puts the same headers on each request, most of them made of what the attempt is: six hundred bytes that would
-//! be more than all else that is kept of it.
+//! The engine puts the same headers on each request, most of them made of what the attempt is: kept as they are they would be
+//! three quarters of its record.
 
 use std::borrow::Cow;
 

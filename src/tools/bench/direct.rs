@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Uri, header::CONTENT_TYPE};
 

@@ -1,12 +1,10 @@
 #!lua flags=allow-oom
 -- Makes a dead letter of an event of the log that cannot be read or expanded, when it is its turn, and passes over it.
--- ARGV 2 ev  3 tenant or ""  4 reason  5 raw fields (bytes)
--- Returns 1, or 0 when older events come first or it is done already
-local log, ev = P .. ':events', ARGV[2]
-local head = call('XPENDING', log, 'dispatchers', '-', '+', 1)[1]
-if not head or head[1] ~= ev then return 0 end
-call('XADD', P .. ':deadev', '*', 'tn', ARGV[3], 'why', ARGV[4], 'raw', ARGV[5])
-call('HSET', P .. ':meta', 'hwm', ev)
+-- ARGV 2 the event before it  3 ev  4 tenant or ""  5 reason  6 raw fields (bytes)
+-- Returns 1, or 0 when it is not its turn or it is done already
+local ev, place, count = ARGV[3], expandedUpTo()
+if place ~= ARGV[2] then return 0 end
+call('XADD', P .. ':deadev', '*', 'tn', ARGV[4], 'why', ARGV[5], 'raw', ARGV[6])
 call('HDEL', P .. ':exp', ev)
-call('XACK', log, 'dispatchers', ev)
+setExpanded(ev, count + 1)
 return 1

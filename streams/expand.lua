@@ -1,17 +1,17 @@
 #!lua
 -- Puts events on the delivery streams of those who want them, in log order and each once. Refused when memory is short.
 -- ARGV 2 backlog limit  3 dead letter limit  4 events (MessagePack, each an array:
---        ev, cursor expected, next cursor or "" with the last chunk, 1 to note each target, type, nonce, tenant, bytes of its body,
---        subscriptions sorted)
+--        the event before it, ev, cursor expected, next cursor or "" with the last chunk, 1 to note each target, type, nonce, tenant,
+--        bytes of its body, subscriptions sorted)
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
--- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (that one comes first) | CURSOR c (go on after c)
+-- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (what follows that comes first) | CURSOR c (go on
+-- after c)
 -- All entries are added first, then each subscription is planned once; what says that an event is done comes last.
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
-local log, refs, exp = P .. ':events', P .. ':refs', P .. ':exp'
+local refs, exp = P .. ':refs', P .. ':exp'
 local targets, owed, overflowed = {}, {}, 0
--- Events that are done, by their places and in order; up to where this call has expanded each, and whether its last chunk
--- made a delivery.
-local isDone, doneInOrder, cursors, isOwed = {}, {}, {}, {}
+-- Events that are done, in order; up to where this call has expanded each, and whether its last chunk made a delivery.
+local finished, cursors, isOwed = {}, {}, {}
 
 -- A subscription, and how many entries it has; false where it is gone.
 local function target(sub)
@@ -67,28 +67,26 @@ local function expand(ev, isWhole, track, type, nonce, tenant, bytes, subs)
 end
 
 local items = cmsgpack.unpack(ARGV[4])
-local pending = call('XPENDING', log, 'dispatchers', '-', '+', #items + 1)
+local place, count = expandedUpTo()
 local isCut = call('EXISTS', exp) == 1
 
 -- The refusal of an item, and its argument; nil where it is done.
 local function take(item)
-  local ev, cursor, following, track, type, nonce, tenant, bytes, subs = unpack(item, 1, 9)
-  local head = pending[#doneInOrder + 1]
-  if isDone[ev] then return end
-  if not head or head[1] ~= ev then
-    if head and #call('XPENDING', log, 'dispatchers', ev, ev, 1) > 0 then return 'ORDER', head[1] end
+  local previous, ev, cursor, following, track, type, nonce, tenant, bytes, subs = unpack(item, 1, 10)
+  if previous ~= place then
+    if before(place, ev) then return 'ORDER', place end
     return
   end
   local at = cursors[ev] or isCut and call('HGET', exp, ev) or ''
   if at ~= cursor then return 'CURSOR', at end
   isOwed[ev] = expand(ev, cursor == '' and following == '', track, type, nonce, tenant, bytes, subs)
   cursors[ev] = following
-  if following == '' then isDone[ev], doneInOrder[#doneInOrder + 1] = true, ev end
+  if following == '' then place, finished[#finished + 1] = ev, ev end
 end
 
 -- What cannot be read breaks the call off before anything is written.
 for _, item in ipairs(items) do
-  for _, sub in ipairs(item[9]) do target(sub) end
+  for _, sub in ipairs(item[10]) do target(sub) end
 end
 local done, refusal, argument = 0, nil, nil
 for _, item in ipairs(items) do
@@ -104,13 +102,12 @@ mirror()
 for ev, cursor in pairs(cursors) do
   if cursor ~= '' then call('HSET', exp, ev, cursor) end
 end
-if #doneInOrder > 0 then
-  call('HSET', P .. ':meta', 'hwm', doneInOrder[#doneInOrder])
-  if isCut then call('HDEL', exp, unpack(doneInOrder)) end
-  for _, ev in ipairs(doneInOrder) do
+if #finished > 0 then
+  if isCut then call('HDEL', exp, unpack(finished)) end
+  for _, ev in ipairs(finished) do
     if not isOwed[ev] and call('HEXISTS', refs, ev) == 0 then expire(ev) end
   end
-  call('XACK', log, 'dispatchers', unpack(doneInOrder))
+  setExpanded(place, count + #finished)
 end
 ring()
 return { done, refusal or '', argument or '', overflowed }

@@ -24,7 +24,7 @@ local backlog = call('XLEN', key('dlv', sub))
 -- An empty one takes what is asked, or a limit below a page would never let any through.
 if backlog > 0 and backlog + #evs > tonumber(ARGV[7]) then return { 0, 'LATER', '' } end
 -- An event still to be expanded would take the same copy twice.
-local expanded = call('HGET', P .. ':meta', 'hwm') or '0-0'
+local expanded = expandedUpTo()
 for _, ev in ipairs(evs) do
   if before(expanded, ev) then return { 0, 'LATER', '' } end
 end

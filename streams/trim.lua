@@ -3,19 +3,11 @@
 -- for a slow subscription. Stops at the first event that is not expanded.
 -- ARGV 2 last id that may go  3 events, at most  4 bytes, at most
 -- Returns {trimmed, kept beside}
-local log = P .. ':events'
-
-local delivered
-for _, group in ipairs(redis.pcall('XINFO', 'GROUPS', log)) do
-  local g = fields({ '', group })
-  if g.name == 'dispatchers' then delivered = g['last-delivered-id'] end
-end
-if not delivered then return { 0, 0 } end
-local pending = call('XPENDING', log, 'dispatchers', '-', '+', 1)[1]
+local place = expandedUpTo()
 local left, last, trimmed, spilled = tonumber(ARGV[4]), nil, 0, 0
 for _, event in ipairs(call('XRANGE', log, '-', ARGV[2], 'COUNT', ARGV[3])) do
   local id = event[1]
-  if left <= 0 or before(delivered, id) or pending and not before(id, pending[1]) then break end
+  if left <= 0 or before(place, id) then break end
   if call('HEXISTS', P .. ':refs', id) == 1 then
     call('HSET', key('pay', id), unpack(event[2]))
     spilled = spilled + 1

@@ -24,9 +24,10 @@ const POISON_AFTER: u32 = 3;
 const BETWEEN_FAILURES: Duration = Duration::from_millis(500);
 
 /// How a batch of events ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     Done,
-    /// Older events come first.
+    /// The log is not expanded up to where they were read from.
     Behind,
 }
 
@@ -35,15 +36,19 @@ pub(super) struct ShardWorker {
     pub streams: Streams,
     pub shard: ShardId,
     pub matcher: Matcher,
+    /// The last entry of the log that is done.
+    pub place: StreamId,
     pub events: Option<RecentEvents>,
     pub traces: Traces,
 }
 
 impl ShardWorker {
-    /// Gives back the matcher, and how it went.
-    pub async fn expand_all(mut self, entries: Vec<LogEntry>) -> (ShardId, Matcher, Result<Progress>) {
+    /// Expands what follows its place in the log. Gives back the matcher, and where it is now; no place where that is to be
+    /// asked for.
+    pub async fn expand_all(mut self, entries: Vec<LogEntry>) -> (ShardId, Matcher, Result<Option<StreamId>>) {
         let result = self.expand_in_order(entries).await;
-        (self.shard, self.matcher, result)
+        let place = self.place;
+        (self.shard, self.matcher, result.map(|progress| (progress == Progress::Done).then_some(place)))
     }
 
     /// Takes runs of readable events together; one that is not readable ends the run before it.
@@ -56,7 +61,11 @@ impl ShardWorker {
                     if let Progress::Behind = self.expand_run(std::mem::take(&mut run)).await? {
                         return Ok(Progress::Behind);
                     }
-                    self.bury(at, "not an event: fields are missing or of another form").await?;
+                    if let Progress::Behind =
+                        self.bury(at, "not an event: fields are missing or of another form").await?
+                    {
+                        return Ok(Progress::Behind);
+                    }
                 }
             }
         }
@@ -86,8 +95,10 @@ impl ShardWorker {
                         if failures == POISON_AFTER {
                             // Nothing can be expanded at all: not the event's fault either.
                             self.streams.expand(self.shard, &[]).await?;
-                            self.bury(event.id.at, &error.to_string()).await?;
-                            break;
+                            match self.bury(event.id.at, &error.to_string()).await? {
+                                Progress::Done => break,
+                                Progress::Behind => return Ok(Progress::Behind),
+                            }
                         }
                         tokio::time::sleep(BETWEEN_FAILURES).await;
                     }
@@ -97,23 +108,27 @@ impl ShardWorker {
         Ok(Progress::Done)
     }
 
-    async fn bury(&mut self, at: StreamId, reason: &str) -> Result<()> {
-        if self.streams.bury_event(self.shard, at, reason).await? {
-            tracing::error!(shard = self.shard, entry = %at, reason, "an event of the log cannot be dispatched: it is a dead letter now");
-            metrics::malformed();
+    async fn bury(&mut self, at: StreamId, reason: &str) -> Result<Progress> {
+        if !self.streams.bury_event(self.shard, self.place, at, reason).await? {
+            return Ok(Progress::Behind);
         }
-        Ok(())
+        self.place = at;
+        tracing::error!(shard = self.shard, entry = %at, reason, "an event of the log cannot be dispatched: it is a dead letter now");
+        metrics::malformed();
+        Ok(Progress::Done)
     }
 
     async fn expand(&mut self, events: &[Event]) -> Result<Progress> {
         let began = SystemTime::now();
         let (mut chunks, mut counts) = (Vec::new(), Vec::new());
         let (mut dispatched, mut unmatched) = (0, 0);
+        let mut previous = self.place;
         for event in events {
             let targets = self.matcher.targets(event).await?;
             dispatched += 1;
             unmatched += u64::from(targets.is_empty());
-            chunks.extend(chunks_of(event, &targets, None));
+            chunks.extend(chunks_of(event, previous, &targets, None));
+            previous = event.id.at;
             if let Some(recent) = self.events.as_ref().filter(|_| !targets.is_empty()) {
                 recent.keep(Arc::new(event.clone()));
             }
@@ -130,16 +145,17 @@ impl ShardWorker {
                 Some(Refusal::Order(_)) => return Ok(Progress::Behind),
                 // Somebody has expanded a part of this event: its other chunks are cut anew.
                 Some(Refusal::Cursor(after)) => {
-                    let at = chunks[done].event;
+                    let Expansion { previous, event: at, .. } = chunks[done];
                     let Some(event) = events.iter().find(|event| event.id.at == at) else {
                         return Ok(Progress::Behind);
                     };
                     let targets = self.matcher.targets(event).await?;
                     let same = chunks[done..].iter().take_while(|chunk| chunk.event == at).count();
-                    chunks.splice(done..done + same, chunks_of(event, &targets, after));
+                    chunks.splice(done..done + same, chunks_of(event, previous, &targets, after));
                 }
             }
         }
+        self.place = previous;
         events.iter().zip(counts).for_each(|(event, targets)| self.traces.dispatched(event, began, targets));
         metrics::events_dispatched(dispatched, unmatched);
         Ok(Progress::Done)
@@ -148,7 +164,12 @@ impl ShardWorker {
 
 /// The chunks of an event whose targets up to `after` are done. There is a last one even when no target is left: it is
 /// what marks the event as expanded.
-fn chunks_of(event: &Event, targets: &[SubscriptionId], after: Option<SubscriptionId>) -> Vec<Expansion> {
+fn chunks_of(
+    event: &Event,
+    previous: StreamId,
+    targets: &[SubscriptionId],
+    after: Option<SubscriptionId>,
+) -> Vec<Expansion> {
     let left = &targets[after.map_or(0, |after| targets.partition_point(|target| *target <= after))..];
     let parts: Vec<&[SubscriptionId]> =
         if left.is_empty() { vec![left] } else { left.chunks(TARGETS_A_CALL).collect() };
@@ -160,6 +181,7 @@ fn chunks_of(event: &Event, targets: &[SubscriptionId], after: Option<Subscripti
         .map(|(index, part)| {
             let up_to = if index == last { None } else { part.last().copied() };
             Expansion {
+                previous,
                 event: event.id.at,
                 nonce: event.id.nonce,
                 event_type: event.event_type.clone(),
@@ -212,7 +234,7 @@ mod tests {
         let check = |count: u64, after: Option<u64>, chunks: usize| {
             let targets = targets(count);
             let after = after.map(|index| targets[index as usize]);
-            let cut = chunks_of(&event(), &targets, after);
+            let cut = chunks_of(&event(), StreamId::ZERO, &targets, after);
             assert_eq!(cut.len(), chunks, "{count} {after:?}");
             assert_eq!(cut[0].after, after);
             for pair in cut.windows(2) {
@@ -233,7 +255,8 @@ mod tests {
 
     #[test]
     fn a_call_takes_as_many_chunks_as_fit_and_never_none() {
-        let chunk = |count| Expansion { targets: targets(count), ..chunks_of(&event(), &[], None).remove(0) };
+        let chunk =
+            |count| Expansion { targets: targets(count), ..chunks_of(&event(), StreamId::ZERO, &[], None).remove(0) };
         let check = |sizes: &[u64], length: usize| {
             let chunks: Vec<_> = sizes.iter().map(|count| chunk(*count)).collect();
             assert_eq!(batch_length(&chunks), length, "{sizes:?}");

@@ -9,7 +9,6 @@ use super::{
     ShardId, Streams,
     entry::{self, unreadable},
     error::{Error, Result},
-    keys::{CONSUMER, DISPATCHERS},
     pack,
     raw::{self, RawEntry},
     scripts,
@@ -25,6 +24,8 @@ const BODIES_A_READ: usize = 32;
 /// One chunk of an event's expansion.
 #[derive(Debug, Clone)]
 pub struct Expansion {
+    /// The event before it in the log.
+    pub previous: StreamId,
     pub event: StreamId,
     /// Of the event's public id.
     pub nonce: u32,
@@ -54,24 +55,28 @@ pub struct Expanded {
 /// Why expanding stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// This event comes first.
+    /// The log is expanded up to here, and what follows comes first.
     Order(StreamId),
     /// The event has been expanded up to here.
     Cursor(Option<SubscriptionId>),
 }
 
 impl Streams {
-    /// Prepares to read the logs of `shards` as their dispatcher.
+    /// Prepares to read logs as their dispatcher.
     pub async fn log_reader(&self, block: Duration) -> Result<LogReader> {
         Ok(LogReader { streams: self.clone(), connection: self.0.connections.dedicated(block).await?, block })
     }
 
-    /// Makes the dispatchers' group where it is missing, from the last event known to be fully expanded.
-    pub async fn create_dispatchers_group(&self, shard: ShardId) -> Result<()> {
-        let done: Option<String> =
-            self.0.connections.run(redis::cmd("HGET").arg(self.keys().of(shard, "meta")).arg("hwm")).await?;
-        let from = done.unwrap_or_else(|| "0".to_owned());
-        self.create_group(&self.keys().of(shard, "events"), DISPATCHERS, &from).await
+    /// Up to where the log of each shard is expanded.
+    pub async fn expanded_up_to(&self, shards: &[ShardId]) -> Result<Vec<StreamId>> {
+        let mut pipeline = redis::pipe();
+        for shard in shards {
+            pipeline.cmd("HGET").arg(self.keys().of(*shard, "meta")).arg("hwm");
+        }
+        let places: Vec<Option<String>> =
+            if shards.is_empty() { Vec::new() } else { self.0.connections.run_all(&pipeline).await? };
+        let place = |found: Option<String>| found.map_or(Ok(StreamId::ZERO), |found| entry::stream_id(&found));
+        places.into_iter().map(place).collect()
     }
 
     pub(super) async fn create_group(&self, key: &str, group: &str, from: &str) -> Result<()> {
@@ -86,7 +91,7 @@ impl Streams {
     /// Puts events on the delivery streams of their targets, in log order.
     ///
     /// # Errors
-    /// [`Error::Full`] when memory is short, [`Error::NoGroup`] after a loss of data.
+    /// [`Error::Full`] when memory is short.
     pub async fn expand(&self, shard: ShardId, chunks: &[Expansion]) -> Result<Expanded> {
         let text = |id: &Option<SubscriptionId>| id.map(|id| id.to_string()).unwrap_or_default();
         let items: Vec<_> = chunks
@@ -94,8 +99,10 @@ impl Streams {
             .map(|chunk| {
                 let targets: Vec<String> = chunk.targets.iter().map(SubscriptionId::to_string).collect();
                 let tracked = u8::from(chunk.is_tracked);
-                let event = (chunk.event.to_string(), text(&chunk.after), text(&chunk.up_to), tracked);
-                (event.0, event.1, event.2, event.3, &chunk.event_type, chunk.nonce, &chunk.tenant, chunk.size, targets)
+                let part = (text(&chunk.after), text(&chunk.up_to), tracked);
+                let places = (chunk.previous.to_string(), chunk.event.to_string());
+                let event = (&chunk.event_type, chunk.nonce, &chunk.tenant, chunk.size);
+                (places.0, places.1, part.0, part.1, part.2, event.0, event.1, event.2, event.3, targets)
             })
             .collect();
         let mut command = self.script(&scripts::EXPAND, shard);
@@ -112,16 +119,16 @@ impl Streams {
         Ok(Expanded { done, refusal, overflowed })
     }
 
-    /// Makes a dead letter of an event of the log that can't be read or expanded, and passes over it; `false` when older
-    /// events come first.
-    pub async fn bury_event(&self, shard: ShardId, at: StreamId, reason: &str) -> Result<bool> {
+    /// Makes a dead letter of an event of the log that can't be read or expanded, and passes over it; `false` when the log
+    /// is not expanded up to `previous`, the event before it, or is further on.
+    pub async fn bury_event(&self, shard: ShardId, previous: StreamId, at: StreamId, reason: &str) -> Result<bool> {
         let log = self.keys().of(shard, "events");
         let reply: Value =
             self.0.connections.run(redis::cmd("XRANGE").arg(&log).arg(at.to_string()).arg(at.to_string())).await?;
         let raw: HashMap<String, Bytes> = raw::read_entries(reply)?.first().map(RawEntry::shown).unwrap_or_default();
         let tenant = raw.get("tn").map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
         let mut command = self.script(&scripts::BURY, shard);
-        command.arg(at.to_string()).arg(tenant).arg(reason).arg(pack(&raw));
+        command.arg(previous.to_string()).arg(at.to_string()).arg(tenant).arg(reason).arg(pack(&raw));
         self.0.connections.call(&scripts::BURY, &command).await
     }
 
@@ -232,7 +239,7 @@ fn log_entry(shard: ShardId, found: RawEntry) -> LogEntry {
     event(shard, found).map_or(LogEntry::Unreadable(at), LogEntry::Event)
 }
 
-/// Reads logs as the dispatchers' group does, on a connection of its own.
+/// Reads logs as they grow, on a connection of its own.
 pub struct LogReader {
     streams: Streams,
     connection: MultiplexedConnection,
@@ -240,35 +247,28 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// What was read and not yet expanded, from `after` on.
-    pub async fn pending(&mut self, shard: ShardId, after: StreamId, count: usize) -> Result<Vec<LogEntry>> {
-        let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg(DISPATCHERS).arg(CONSUMER).arg("COUNT").arg(count);
-        command.arg("STREAMS").arg(self.streams.keys().of(shard, "events")).arg(after.to_string());
-        self.read(&command, &[shard]).await.map(|read| read.into_iter().map(|(_, found)| found).collect())
-    }
-
-    /// Waits for new events of any of `shards` (all on one server).
-    pub async fn new_events(&mut self, shards: &[ShardId], count: usize) -> Result<Vec<(ShardId, LogEntry)>> {
-        let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg(DISPATCHERS).arg(CONSUMER).arg("COUNT").arg(count);
-        command.arg("BLOCK").arg(self.block.as_millis() as u64).arg("STREAMS");
-        for shard in shards {
-            command.arg(self.streams.keys().of(*shard, "events"));
+    /// Waits for what follows these places (all on one server), for as long as it may block: up to `count` entries of each
+    /// log, in its order.
+    pub async fn read(
+        &mut self,
+        places: &[(ShardId, StreamId)],
+        count: usize,
+    ) -> Result<Vec<(ShardId, Vec<LogEntry>)>> {
+        let key = |shard| self.streams.keys().of(shard, "events");
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(count).arg("BLOCK").arg(self.block.as_millis() as u64).arg("STREAMS");
+        for (shard, _) in places {
+            command.arg(key(*shard));
         }
-        for _ in shards {
-            command.arg(">");
+        for (_, place) in places {
+            command.arg(place.to_string());
         }
-        self.read(&command, shards).await
-    }
-
-    async fn read(&mut self, command: &redis::Cmd, shards: &[ShardId]) -> Result<Vec<(ShardId, LogEntry)>> {
         let reply: Value = command.query_async(&mut self.connection).await?;
         let mut found = Vec::new();
-        for (key, entries) in raw::read_by_stream(reply)? {
-            let shard = shards.iter().find(|shard| self.streams.keys().of(**shard, "events") == key);
-            let shard = *shard.ok_or_else(|| unreadable("a stream nobody asked for"))?;
-            found.extend(entries.into_iter().map(|read| (shard, log_entry(shard, read))));
+        for (name, entries) in raw::read_by_stream(reply)? {
+            let shard = places.iter().map(|(shard, _)| *shard).find(|shard| key(*shard) == name);
+            let shard = shard.ok_or_else(|| unreadable("a stream nobody asked for"))?;
+            found.push((shard, entries.into_iter().map(|read| log_entry(shard, read)).collect()));
         }
         Ok(found)
     }

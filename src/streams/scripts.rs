@@ -20,6 +20,7 @@ impl Script {
 
 const COMMON: &str = concat!(include_str!("../../streams/common.lua"), "\n", include_str!("../../streams/places.lua"));
 // What several scripts share, and the part of settling that is about an endpoint's health.
+const LOG: &str = include_str!("../../streams/log.lua");
 const ATTEMPTS: &str = include_str!("../../streams/attempts.lua");
 const DEAD_LETTERS: &str = include_str!("../../streams/dead_letters.lua");
 const AGAIN: &str = include_str!("../../streams/again.lua");
@@ -40,7 +41,7 @@ macro_rules! scripts {
 
 scripts! {
     PUBLISH = "publish";
-    EXPAND = "expand" with DEAD_LETTERS;
+    EXPAND = "expand" with LOG, DEAD_LETTERS;
     LEASE = "lease" with DEAD_LETTERS;
     RENEW = "renew";
     SETTLE = "settle" with ATTEMPTS, DEAD_LETTERS, HEALTH;
@@ -51,11 +52,11 @@ scripts! {
     DROP = "drop" with DEAD_LETTERS;
     REDRIVE = "redrive";
     DISCARD = "discard";
-    REPLAY = "replay" with AGAIN;
-    TRIM = "trim";
+    REPLAY = "replay" with LOG, AGAIN;
+    TRIM = "trim" with LOG;
     AUDIT = "audit";
     RECOUNT = "recount";
-    BURY = "bury";
+    BURY = "bury" with LOG;
     LEAD = "lead";
     CHECK_IN = "check_in";
     SET_META = "set_meta";
@@ -92,8 +93,9 @@ mod tests {
     #[test]
     fn each_script_stays_short() {
         for script in all() {
-            let shared =
-                [COMMON, ATTEMPTS, DEAD_LETTERS, AGAIN, HEALTH].into_iter().filter(|part| script.text.contains(part));
+            let shared = [COMMON, LOG, ATTEMPTS, DEAD_LETTERS, AGAIN, HEALTH]
+                .into_iter()
+                .filter(|part| script.text.contains(part));
             let own = script.text.lines().count() - shared.map(|part| part.lines().count()).sum::<usize>();
             assert!(own <= 120, "{} has {own} lines", script.name);
         }

@@ -85,7 +85,7 @@ impl Streams {
         })
     }
 
-    /// Events not yet expanded: those that no dispatcher has read, and those read and not done.
+    /// Events not yet expanded: how far the dispatchers' group lags behind. Before the first is expanded there is none.
     async fn undispatched(&self, shard: ShardId) -> Result<u64> {
         let mut command = redis::cmd("XINFO");
         command.arg("GROUPS").arg(self.keys().of(shard, "events"));
@@ -100,8 +100,7 @@ impl Streams {
         else {
             return self.0.connections.run(redis::cmd("XLEN").arg(self.keys().of(shard, "events"))).await;
         };
-        let number = |name| entry::field::<u64>(&group, name).unwrap_or(0);
-        Ok(number("pending") + number("lag"))
+        Ok(entry::field(&group, "lag").unwrap_or(0))
     }
 
     /// Entries of the front door.

@@ -159,8 +159,7 @@ async fn an_event_stands_as_what_matters_most_of_its_deliveries() {
     };
     let unread = queue.publish(1).await[0];
     assert_eq!(status(unread).await, (Standing::Pending, 0, 0), "nobody has looked at it yet");
-    queue.read().await;
-    queue.streams.expand(SHARD, &[whole(unread.at, &[])]).await.unwrap();
+    queue.streams.expand(SHARD, &[whole(StreamId::ZERO, unread.at, &[])]).await.unwrap();
     assert_eq!(status(unread).await, (Standing::Delivered, 0, 0), "nobody wants it");
 
     let event = queue.deliver(1, &subs).await[0];
@@ -194,10 +193,9 @@ async fn what_is_not_noted_of_an_event_for_very_many_is_found_on_its_delivery_st
     let mut queue = Queue::start().await;
     let manager = manager(&queue);
     let id = queue.create(subscription(1)).await;
-    queue.deliver(2, &[id]).await;
+    let before = queue.deliver(2, &[id]).await[1];
     let event = queue.publish(1).await[0];
-    queue.read().await;
-    queue.streams.expand(SHARD, &[Expansion { is_tracked: false, ..whole(event.at, &[id]) }]).await.unwrap();
+    queue.streams.expand(SHARD, &[Expansion { is_tracked: false, ..whole(before.at, event.at, &[id]) }]).await.unwrap();
     queue.deliver(2, &[id]).await;
     // As if there were a thousand others.
     let status = format!("evs:{}", event.at);

@@ -101,13 +101,12 @@ fn purge(id: &SubscriptionId, sub: Option<&Subscription>) -> Prediction {
 }
 
 fn expand(chunks: &[Expansion], state: &State) -> Prediction {
-    let (mut undone, mut cursors) = (state.undone.clone(), state.hash("exp"));
+    let (mut place, mut cursors) = (state.expanded, state.hash("exp"));
     let mut must = Changes::new();
     let mut done = 0;
     let mut refusal = None;
     for chunk in chunks {
-        let head = undone.first().copied();
-        if head == Some(chunk.event) {
+        if chunk.previous == place {
             let at: Option<SubscriptionId> = cursors.get(&chunk.event.to_string()).map(|at| at.parse().unwrap());
             if at != chunk.after {
                 refusal = Some(Refusal::Cursor(at));
@@ -121,10 +120,10 @@ fn expand(chunks: &[Expansion], state: &State) -> Prediction {
             }
             match chunk.up_to {
                 Some(up_to) => drop(cursors.insert(chunk.event.to_string(), up_to.to_string())),
-                None => drop((undone.remove(&chunk.event), cursors.remove(&chunk.event.to_string()))),
+                None => (place, _) = (chunk.event, cursors.remove(&chunk.event.to_string())),
             }
-        } else if undone.contains(&chunk.event) {
-            refusal = head.map(Refusal::Order);
+        } else if chunk.event > place {
+            refusal = Some(Refusal::Order(place));
             break;
         }
         done += 1;
@@ -223,9 +222,8 @@ fn replay(job: &Job, events: &[StreamId], sub: Option<&Subscription>, state: &St
         return answering(Queued::MovedOn(cursor));
     }
     let Some(sub) = sub.filter(|sub| !matches!(sub.status(), "" | "d")) else { return answering(Queued::Gone) };
-    let expanded = state.hash("meta").get("hwm").map_or(StreamId::ZERO, |hwm| hwm.parse().unwrap());
     let is_full = !sub.owed.is_empty() && sub.owed.len() + events.len() > bounds.max_backlog;
-    if is_full || events.iter().any(|event| *event > expanded) {
+    if is_full || events.iter().any(|event| *event > state.expanded) {
         return answering(Queued::Later);
     }
     let mut must = Changes::new();
@@ -273,7 +271,5 @@ fn resend(id: DeliveryId, sub: Option<&Subscription>, state: &State, bounds: Bou
 
 /// The events that a trim up to `last` takes.
 pub fn trimmable(state: &State, last: StreamId) -> Vec<StreamId> {
-    let first = state.undone.first().copied();
-    let is_done = |event: &StreamId| *event <= state.dispatchers_read && first.is_none_or(|first| *event < first);
-    state.events.keys().copied().take_while(|event| *event <= last && is_done(event)).collect()
+    state.events.keys().copied().take_while(|event| *event <= last.min(state.expanded)).collect()
 }

@@ -9,7 +9,7 @@ use posthaste::{
         subscription::Ordering,
     },
     secrets::Sealer,
-    streams::{Append, Appended, Expansion, Job, JobState, Lease, Limits, LogReader, Queued, Streams},
+    streams::{Append, Appended, Expansion, Job, JobState, Lease, Limits, Queued, Streams},
 };
 use redis::aio::MultiplexedConnection;
 use std::time::Duration;
@@ -41,7 +41,6 @@ pub struct World<'r> {
     prefix: String,
     streams: Streams,
     connection: MultiplexedConnection,
-    reader: LogReader,
     pub state: State,
     created: u64,
     calls: u64,
@@ -66,15 +65,12 @@ impl<'r> World<'r> {
     /// A queue under a prefix of its own.
     pub async fn new(redis: &'r mut TestRedis, prefix: String) -> Self {
         let (streams, mut connection) = (open(redis, &prefix).await, redis.connect().await);
-        streams.create_dispatchers_group(SHARD).await.unwrap();
-        let reader = streams.log_reader(Duration::from_millis(1)).await.unwrap();
         let state = State::read(&mut connection, &format!("{prefix}:{{s0}}")).await;
         Self {
             redis,
             prefix,
             streams,
             connection,
-            reader,
             state,
             created: 0,
             calls: 0,
@@ -95,7 +91,6 @@ impl<'r> World<'r> {
     pub async fn step(&mut self, step: &Step) {
         match step {
             Step::Elapse { ms } => self.elapse(*ms).await,
-            Step::Read { count } => self.read(*count).await,
             Step::Kill => {
                 self.kill_and_restart().await;
                 self.observe(Prediction::default()).await;
@@ -309,7 +304,7 @@ impl<'r> World<'r> {
             }
             Step::Audit { pick } => Action::Audit(self.pick(*pick)?),
             Step::Recount => Action::Recount,
-            Step::Read { .. } | Step::Again { .. } | Step::Elapse { .. } | Step::Kill | Step::KillAmid { .. } => {
+            Step::Again { .. } | Step::Elapse { .. } | Step::Kill | Step::KillAmid { .. } => {
                 return None;
             }
         })
@@ -357,8 +352,10 @@ impl<'r> World<'r> {
     }
 
     fn expansion(&mut self, pick: u8, chunk: usize, is_stale: bool) -> Option<Expansion> {
-        let undone: Vec<_> = self.state.undone.iter().copied().collect();
-        let event = if pick < 220 { *undone.first()? } else { *choose(&undone, pick)? };
+        let log: Vec<_> = [self.state.expanded].into_iter().chain(self.state.undone.iter().copied()).collect();
+        let pairs: Vec<_> = log.windows(2).collect();
+        let pair = if pick < 220 { pairs.first()? } else { choose(&pairs, pick)? };
+        let (previous, event) = (pair[0], pair[1]);
         let found = self.find_targets(event);
         let targets = self.targets.entry(event).or_insert(found);
         let cursor = self.state.hash("exp").get(&event.to_string()).map(|cursor| cursor.parse().unwrap());
@@ -371,6 +368,7 @@ impl<'r> World<'r> {
         let up_to = if is_last { None } else { left.last().copied() };
         let (tenant, size) = self.state.bodies[&event].clone();
         Some(Expansion {
+            previous,
             event,
             nonce: self.state.events[&event]["i"].parse().unwrap(),
             event_type: self.type_of(event),
@@ -389,11 +387,6 @@ impl<'r> World<'r> {
         self.ids().into_iter().filter(|id| only_for.is_none_or(|only| only == *id)).collect()
     }
 
-    async fn read(&mut self, count: usize) {
-        self.reader.new_events(&[SHARD], count).await.unwrap();
-        self.observe(Prediction::default()).await;
-    }
-
     async fn elapse(&mut self, ms: u64) {
         clock::elapse(&mut self.connection, &format!("{}:{{s0}}", self.prefix), &self.state, ms).await;
         self.observe(Prediction::default()).await;
@@ -407,9 +400,7 @@ impl<'r> World<'r> {
     async fn reconnect(&mut self) {
         self.redis.restart().await;
         self.streams = open(self.redis, &self.prefix).await;
-        self.streams.create_dispatchers_group(SHARD).await.unwrap();
         self.connection = self.redis.connect().await;
-        self.reader = self.streams.log_reader(Duration::from_millis(1)).await.unwrap();
     }
 
     /// Kills Redis while calls are under way. What was acknowledged is there afterwards; of the rest each call ran wholly
@@ -477,7 +468,6 @@ impl<'r> World<'r> {
             for id in self.ids() {
                 self.act(Action::SetActive(id, true)).await;
             }
-            self.read(100).await;
             while let Some(chunk) = self.expansion(0, 0, false) {
                 self.act(Action::Expand(vec![chunk])).await;
             }

@@ -48,12 +48,11 @@ async fn what_adds_is_refused_and_changes_nothing() {
     let letter = queue.streams.dead_letters(id, StreamId::MAX, StreamId::ZERO, 1).await.unwrap()[0].entry;
     queue.streams.create_job(&job(id)).await.unwrap();
     let event_id = queue.publish(1).await[0];
-    queue.read().await;
     fill(&mut queue).await;
     let before = queue.books().await;
     let append = [Append::Event { event: event("a"), source_id: None }];
     assert!(is_full(queue.streams.append(SHARD, "call", &append, &[]).await));
-    assert!(is_full(queue.streams.expand(SHARD, &[whole(event_id.at, &[id])]).await));
+    assert!(is_full(queue.streams.expand(SHARD, &[whole(lease.event, event_id.at, &[id])]).await));
     assert!(is_full(queue.streams.redrive(id, &[letter]).await));
     assert!(is_full(queue.streams.replay(&job(id), event_id.at.next(), true, &[lease.event]).await));
     assert!(is_full(queue.streams.resend(lease.delivery(), "resend").await));

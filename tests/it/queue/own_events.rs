@@ -52,9 +52,9 @@ async fn settle_as(queue: &Queue, verdict: Verdict, event_type: &str) {
 async fn deliver_own(queue: &mut Queue, target: SubscriptionId) -> usize {
     let undone = queue.undone().await;
     let bodies = queue.state().await.bodies;
-    for event in &undone {
+    for (previous, event) in &undone {
         let size = bodies[event].1 as usize;
-        let chunk = Expansion { event_type: DEAD_LETTERED.to_owned(), size, ..whole(*event, &[target]) };
+        let chunk = Expansion { event_type: DEAD_LETTERED.to_owned(), size, ..whole(*previous, *event, &[target]) };
         queue.streams.expand(SHARD, &[chunk]).await.unwrap();
     }
     undone.len()

@@ -67,10 +67,8 @@ async fn a_tenant_at_its_limit_is_refused_event_by_event_until_there_is_room() {
     append(&queue, "before", &[of(TENANT, Some("key"))]).await;
     let large = NewEvent { data: vec![b'1'; MB].into(), ..event("a") };
     append(&queue, "large", &[Append::Event { event: large, source_id: None }]).await;
-    queue.read().await;
-    let events: Vec<StreamId> = queue.state().await.events.keys().copied().collect();
-    for (event, size) in events.into_iter().zip([BODY_BYTES, MB]) {
-        let chunk = posthaste::streams::Expansion { size, ..crate::support::queue::whole(event, &[id]) };
+    for ((previous, event), size) in queue.undone().await.into_iter().zip([BODY_BYTES, MB]) {
+        let chunk = posthaste::streams::Expansion { size, ..crate::support::queue::whole(previous, event, &[id]) };
         queue.streams.expand(SHARD, &[chunk]).await.unwrap();
     }
     limit(&queue, Some(1)).await;

@@ -99,13 +99,12 @@ async fn a_recount_mends_the_references_of_old_events() {
         queue.state().await.events[&event.at].iter().flat_map(|(name, value)| [name.clone(), value.clone()]).collect()
     };
     let _: u64 = queue.tamper(&["DEL", "events"]).await;
-    queue.streams.create_dispatchers_group(SHARD).await.unwrap();
     for event in old {
         let fields: Vec<&str> = template.iter().map(String::as_str).collect();
         let _: String = queue.tamper(&[&["XADD", "events", event], &fields[..]].concat()).await;
     }
-    queue.read().await;
-    let mut chunks = old.map(|event| whole(event.parse().unwrap(), &ids));
+    let chunk = |(previous, event)| whole(previous, event, &ids);
+    let mut chunks: Vec<_> = queue.undone().await.into_iter().map(chunk).collect();
     chunks[3].is_tracked = false;
     queue.streams.expand(SHARD, &chunks).await.unwrap();
     let refs = ["7", "1", "2", "9"];

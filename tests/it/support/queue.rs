@@ -1,16 +1,14 @@
 //! A queue of one shard on a Redis of its own, driven by the calls that the roles make.
 
-use std::time::Duration;
-
 use posthaste::{
     domain::{
         id::{EventId, StreamId, SubscriptionId},
         subscription::Subscription,
     },
     secrets::Sealer,
-    streams::{Append, Appended, Expansion, Lease, Limits, LogReader, Streams},
+    streams::{Append, Appended, Expansion, Lease, Limits, Streams},
 };
-use redis::aio::MultiplexedConnection;
+use redis::{aio::MultiplexedConnection, streams::StreamRangeReply};
 
 use super::{
     checks::{Bounds, violations},
@@ -30,7 +28,6 @@ pub struct Queue {
     pub streams: Streams,
     pub connection: MultiplexedConnection,
     limits: Limits,
-    reader: LogReader,
     calls: u64,
 }
 
@@ -42,10 +39,8 @@ impl Queue {
     pub async fn with(limits: Limits) -> Self {
         let redis = TestRedis::start().await;
         let streams = Streams::open(&redis.url(), PREFIX, 1, limits, Sealer::new(&[])).await.unwrap();
-        streams.create_dispatchers_group(SHARD).await.unwrap();
         let connection = redis.connect().await;
-        let reader = streams.log_reader(Duration::from_millis(1)).await.unwrap();
-        Self { redis, streams, connection, limits, reader, calls: 0 }
+        Self { redis, streams, connection, limits, calls: 0 }
     }
 
     pub async fn create(&self, subscription: Subscription) -> SubscriptionId {
@@ -65,27 +60,24 @@ impl Queue {
         answer.into_iter().map(id).collect()
     }
 
-    /// Reads what is new, as the dispatchers do.
-    pub async fn read(&mut self) {
-        self.reader.new_events(&[SHARD], 100).await.unwrap();
-    }
-
-    /// Reads what is new, and says what is not expanded yet.
-    pub async fn undone(&mut self) -> Vec<StreamId> {
-        self.read().await;
-        let rows: Vec<(String, String, u64, u64)> =
-            self.tamper(&["XPENDING", "events", "dispatchers", "-", "+", "1000"]).await;
-        rows.into_iter().map(|(id, ..)| id.parse().unwrap()).collect()
+    /// The events that are not expanded, each with the one before it.
+    pub async fn undone(&mut self) -> Vec<(StreamId, StreamId)> {
+        let expanded: Option<String> = self.tamper(&["HGET", "meta", "hwm"]).await;
+        let mut previous = expanded.map_or(StreamId::ZERO, |place| place.parse().unwrap());
+        let rows: StreamRangeReply = self.tamper(&["XRANGE", "events", &format!("({previous}"), "+"]).await;
+        let events = rows.ids.into_iter().map(|row| row.id.parse().unwrap());
+        events.map(|event| (std::mem::replace(&mut previous, event), event)).collect()
     }
 
     /// Publishes events and puts them on the delivery streams of `targets`. What comes before them in the log, the engine's
     /// own events, is for nobody.
     pub async fn deliver(&mut self, count: usize, targets: &[SubscriptionId]) -> Vec<EventId> {
-        let before = self.undone().await;
         let events = self.publish(count).await;
-        self.read().await;
-        let wanted = events.iter().map(|id| Expansion { nonce: id.nonce, ..whole(id.at, targets) });
-        let chunks: Vec<Expansion> = before.iter().map(|at| whole(*at, &[])).chain(wanted).collect();
+        let chunk = |(previous, at)| match events.iter().find(|id| id.at == at) {
+            Some(id) => Expansion { nonce: id.nonce, ..whole(previous, at, targets) },
+            None => whole(previous, at, &[]),
+        };
+        let chunks: Vec<Expansion> = self.undone().await.into_iter().map(chunk).collect();
         for chunk in chunks.chunks(64) {
             let expanded = self.streams.expand(SHARD, chunk).await.unwrap();
             assert_eq!((expanded.done, expanded.refusal), (chunk.len(), None));
@@ -160,8 +152,9 @@ impl Queue {
 }
 
 /// The whole expansion of an event, in one chunk.
-pub fn whole(event: StreamId, targets: &[SubscriptionId]) -> Expansion {
+pub fn whole(previous: StreamId, event: StreamId, targets: &[SubscriptionId]) -> Expansion {
     Expansion {
+        previous,
         event,
         nonce: 0,
         event_type: "a.b".to_owned(),

@@ -83,9 +83,11 @@ pub struct State {
     pub now: u64,
     pub subscriptions: BTreeMap<String, Subscription>,
     pub events: BTreeMap<StreamId, Fields>,
-    /// Events read by the dispatchers and not done.
+    /// Up to where the log is expanded, and what comes after that.
+    pub expanded: StreamId,
     pub undone: BTreeSet<StreamId>,
-    pub dispatchers_read: StreamId,
+    /// Where the group of the dispatchers stands, and how far it lags behind.
+    pub dispatchers: Option<(StreamId, u64)>,
     /// Events whose body is kept beside the log.
     pub spilled: BTreeSet<StreamId>,
     /// Of each event that is kept, in the log or beside it: its tenant, and the bytes of its body.
@@ -125,6 +127,8 @@ impl State {
             state.ttls.insert(name.to_owned(), from_redis_value(values.next().unwrap()).unwrap());
             state.take(name, &mut values);
         }
+        state.expanded = state.hash("meta").get("hwm").map_or(StreamId::ZERO, |hwm| place(hwm));
+        state.undone = state.events.keys().copied().filter(|event| *event > state.expanded).collect();
         state
     }
 
@@ -145,7 +149,7 @@ impl State {
                 let (entries, groups, pending) = (next(), next(), next());
                 let subscription = self.one(id);
                 subscription.owed = owed(entries);
-                if let Some(read) = group(groups, "senders") {
+                if let Some((read, _)) = group(groups, "senders") {
                     subscription.has_group = true;
                     subscription.handed_out = read;
                     subscription.pending = pending_counts(pending);
@@ -157,13 +161,10 @@ impl State {
             "dead" => self.one(id).dead = owed(next()),
             "att" => self.one(id).attempts = get(next()),
             "events" => {
-                let (entries, groups, pending) = (next(), next(), next());
+                let (entries, groups) = (next(), next());
                 self.events = stream(entries).into_iter().collect();
                 self.bodies.extend(self.events.iter().map(|(event, fields)| (*event, body(fields))));
-                if let Some(read) = group(groups, "dispatchers") {
-                    self.dispatchers_read = read;
-                    self.undone = pending_counts(pending).into_keys().collect();
-                }
+                self.dispatchers = group(groups, "dispatchers");
             }
             "attempts" => {
                 self.attempts = stream(next())
@@ -250,21 +251,23 @@ impl State {
     }
 }
 
-/// All that is pending in a group; nothing, and no error, where there is no such group.
+/// All that the senders hold; nothing, and no error, where there is no such group.
 const PENDING: &str = "
-    local rows = redis.pcall('XPENDING', KEYS[1], ARGV[1], '-', '+', 1000000)
+    local rows = redis.pcall('XPENDING', KEYS[1], 'senders', '-', '+', 1000000)
     return rows.err and {} or rows";
 
 /// Asks for all of a key, by what kind of key it is.
 fn ask(pipeline: &mut redis::Pipeline, key: &str, kind: &str) {
-    let whole = |pipeline: &mut redis::Pipeline, group: &str| {
+    let with_groups = |pipeline: &mut redis::Pipeline| {
         pipeline.cmd("XRANGE").arg(key).arg("-").arg("+");
         pipeline.cmd("XINFO").arg("GROUPS").arg(key);
-        pipeline.cmd("EVAL").arg(PENDING).arg(1).arg(key).arg(group);
     };
     match kind {
-        "dlv" => whole(pipeline, "senders"),
-        "events" => whole(pipeline, "dispatchers"),
+        "dlv" => {
+            with_groups(pipeline);
+            pipeline.cmd("EVAL").arg(PENDING).arg(1).arg(key);
+        }
+        "events" => with_groups(pipeline),
         "dead" | "attempts" => drop(pipeline.cmd("XRANGE").arg(key).arg("-").arg("+")),
         "deadev" | "cfglog" => drop(pipeline.cmd("XLEN").arg(key)),
         "rt" | "tok" | "pay" | "evs" | "exp" | "meta" | "cfgv" | "refs" | "cnt" | "rpl" | "owed" | "lim" | "st" => {
@@ -323,11 +326,12 @@ fn owed(value: Value) -> Vec<Owed> {
     stream(value).into_iter().map(read).collect()
 }
 
-/// Up to which entry a group has handed out.
-fn group(value: Value, wanted: &str) -> Option<StreamId> {
+/// Up to which entry a group has handed out, and how many come after it.
+fn group(value: Value, wanted: &str) -> Option<(StreamId, u64)> {
     let groups: Vec<HashMap<String, Value>> = get(value);
     let group = groups.into_iter().find(|group| get::<String>(group["name"].clone()) == wanted)?;
-    Some(place(&get::<String>(group["last-delivered-id"].clone())))
+    let lag: Option<u64> = get(group["lag"].clone());
+    Some((place(&get::<String>(group["last-delivered-id"].clone())), lag.unwrap_or(0)))
 }
 
 fn pending_counts(value: Value) -> BTreeMap<StreamId, u64> {

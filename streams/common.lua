@@ -85,16 +85,24 @@ local function owe(ev, tenant, bytes)
   call('HINCRBY', P .. ':owed', tenant, bytes)
 end
 
--- One entry less names each of these events. With its last one nobody is owed it any more: its tenant has so much less
+-- One entry less names each of these events, for each time that it is listed. With its last one nobody is owed it any more: its tenant has so much less
 -- stored, its spilled body goes, and its status begins to age. `owed` is what the status of each says of that, where it was
 -- read.
 local function unref(events, owed)
-  local gone, bodies, freed = {}, {}, {}
+  local times, named = {}, {}
   for _, ev in ipairs(events) do
-    local left = call('HINCRBY', P .. ':refs', ev, '-1')
-    if left <= 0 then
+    if not times[ev] then named[#named + 1] = ev end
+    times[ev] = (times[ev] or 0) + 1
+  end
+  if #named == 0 then return end
+  local gone, bodies, freed = {}, {}, {}
+  for i, refs in ipairs(call('HMGET', P .. ':refs', unpack(named))) do
+    local ev = named[i]
+    if tonumber(refs or 0) > times[ev] then
+      call('HINCRBY', P .. ':refs', ev, int(-times[ev]))
+    else
       -- One that nothing named is not freed twice.
-      local bytes, tenant = (left == 0 and (owed and owed[ev] or call('HGET', key('evs', ev), 'o')) or ''):match('^(%d+) (.+)$')
+      local bytes, tenant = (refs and (owed and owed[ev] or call('HGET', key('evs', ev), 'o')) or ''):match('^(%d+) (.+)$')
       if tenant then freed[tenant] = (freed[tenant] or 0) + bytes end
       gone[#gone + 1], bodies[#bodies + 1] = ev, key('pay', ev)
     end

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::{
     backoff::Backoff,
+    clock,
     config::Durability,
     domain::{
         id::{StreamId, SubscriptionId},
@@ -30,7 +31,7 @@ const STEPS_A_ROUND: usize = 50;
 /// Time between two rounds while there is more to do: Redis has others to serve.
 const AT_ONCE: Duration = Duration::from_millis(10);
 /// Shards that are looked after at once: what they ask of Redis shares its round trips.
-const SHARDS_AT_ONCE: usize = 4;
+const SHARDS_AT_ONCE: usize = 16;
 /// Subscriptions of one kind looked at for a shard in a round; the next round looks at the next ones.
 const LOOKED_AT_A_ROUND: usize = 200;
 
@@ -143,7 +144,11 @@ impl Janitor {
                     }
                 }
             }
-            tokio::time::sleep(if is_more { AT_ONCE } else { self.settings.every }).await;
+            if is_more {
+                tokio::time::sleep(AT_ONCE).await;
+            } else {
+                clock::beat(self.settings.every).await;
+            }
         }
     }
 

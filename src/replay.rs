@@ -12,6 +12,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use crate::{
     backoff::Backoff,
+    clock,
     domain::{filter::Pattern, id::StreamId},
     shutdown::Shutdown,
     streams::{Job, JobState, LogEntry, Queued, REPLAY_AT_MOST, Result, ShardId, Streams},
@@ -66,7 +67,7 @@ impl Replays {
                     for name in names {
                         self.start(name, &mut jobs);
                     }
-                    tokio::time::sleep(LOOK_EVERY).await;
+                    clock::beat(LOOK_EVERY).await;
                 }
                 Err(error) => backoff.pause(&error).await,
             }

@@ -6,7 +6,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     backoff::Backoff,
-    metrics,
+    clock, metrics,
     shutdown::Shutdown,
     streams::{Result, Seat, ShardId, Streams},
 };
@@ -51,7 +51,7 @@ impl Leadership {
                 Ok(()) => {
                     backoff.recovered();
                     tokio::select! {
-                        () = tokio::time::sleep(EVERY) => {}
+                        () = clock::beat(EVERY) => {}
                         () = shutdown.stopping() => {}
                     }
                 }

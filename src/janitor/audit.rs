@@ -8,7 +8,7 @@ use tokio::{sync::watch, time::Instant};
 use super::Failures;
 use crate::{
     backoff::Backoff,
-    metrics,
+    clock, metrics,
     streams::{Result, ShardId, Streams},
 };
 
@@ -50,7 +50,7 @@ pub async fn run(streams: Streams, led: watch::Receiver<Arc<[ShardId]>>) {
             None => backoff.recovered(),
             Some(error) => backoff.pause(&error).await,
         }
-        tokio::time::sleep(TURN_EVERY).await;
+        clock::beat(TURN_EVERY).await;
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use crate::{
     backoff::Backoff,
-    metrics,
+    clock, metrics,
     streams::{Result, ShardId, Streams},
 };
 
@@ -27,7 +27,7 @@ pub async fn keep(streams: Streams, mut led: watch::Receiver<Arc<[ShardId]>>) {
                 backoff.recovered();
                 is_closed = Some(now_closed);
                 tokio::select! {
-                    () = tokio::time::sleep(GATE_EVERY) => {}
+                    () = clock::beat(GATE_EVERY) => {}
                     // The leader before may have left it otherwise.
                     _ = led.changed() => is_closed = None,
                 }

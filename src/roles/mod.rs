@@ -16,6 +16,7 @@ use self::{
 use crate::{
     api::{self, Api},
     backoff::Backoff,
+    clock,
     config::{Config, ConfigError, Durability, RedisUrl},
     connect::{self, ConnectError},
     dispatch::{self, Leadership},
@@ -32,6 +33,8 @@ use crate::{
     traces::Traces,
 };
 
+/// How often a process says that it is alive.
+const LISTED_EVERY: Duration = Duration::from_secs(1);
 /// Time between two rounds of upkeep.
 const UPKEEP_EVERY: Duration = Duration::from_secs(15);
 
@@ -329,7 +332,7 @@ async fn stay_listed(streams: Streams, worker: String, shutdown: Shutdown) {
             Ok(_) => {
                 backoff.recovered();
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = clock::beat(LISTED_EVERY) => {}
                     () = shutdown.stopping() => {}
                 }
             }

@@ -30,6 +30,7 @@ use self::{
 };
 use crate::{
     backoff::Backoff,
+    clock,
     domain::outcome::Reason,
     metrics,
     shutdown::Shutdown,
@@ -74,11 +75,9 @@ impl Wake {
 
     /// `due_ms` on Redis' clock, which shows `now_ms` now. Without anything due, the next look is soon enough.
     fn at_redis_time(shard: ShardId, now_ms: u64, due_ms: Option<u64>) -> Self {
-        let wait = match due_ms {
-            Some(due_ms) => Duration::from_millis(due_ms.saturating_sub(now_ms)).min(LOOK_EVERY),
-            None => LOOK_AT_IDLE_EVERY,
-        };
-        Self { shard, at: Instant::now() + wait }
+        let wait = |due_ms: u64| Duration::from_millis(due_ms.saturating_sub(now_ms)).min(LOOK_EVERY);
+        let at = due_ms.map(|due_ms| Instant::now() + wait(due_ms));
+        Self { shard, at: at.unwrap_or_else(|| clock::next_beat(LOOK_AT_IDLE_EVERY)) }
     }
 }
 

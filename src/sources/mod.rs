@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use self::format::{Fault, Fields};
 use crate::{
     backoff::Backoff,
+    clock,
     domain::id::StreamId,
     manage::{ManageError, Manager},
     metrics,
@@ -50,7 +51,7 @@ pub async fn run(
                 if leads(&streams, &worker).await? {
                     return lead(&streams, &worker, &mut mover).await;
                 }
-                tokio::time::sleep(LEAD_EVERY).await;
+                clock::beat(LEAD_EVERY).await;
                 Ok(())
             };
             match turn.await {
@@ -82,7 +83,7 @@ async fn leads(streams: &Streams, worker: &str) -> Result<bool> {
 async fn lead(streams: &Streams, worker: &str, mover: &mut Mover) -> Result<()> {
     let stay = async {
         loop {
-            tokio::time::sleep(LEAD_EVERY).await;
+            clock::beat(LEAD_EVERY).await;
             if !leads(streams, worker).await? {
                 return Ok(());
             }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LEASE, Limits, ShardId, Streams,
+    connections::Dedicated,
     entry::{self, unreadable},
     error::Result,
     pack, scripts, unpack,
@@ -302,11 +303,11 @@ impl Streams {
         Ok(SettleAnswer { now_ms, next_due_ms: read_due(&next_due)?, stale, disabled: disabled.collect() })
     }
 
-    /// Waits on a connection of its own for hints that something fell due, each the shard's number.
+    /// Waits on connections of its own for hints that something fell due, each the shard's number.
     pub async fn bells(&self) -> Result<Bells> {
         let channels: Vec<String> = self.shards().map(|shard| self.keys().bell(shard)).collect();
-        let (connection, pushes) = self.0.connections.subscribed(&channels).await?;
-        Ok(Bells { channels, pushes, connection })
+        let (connections, pushes) = self.0.connections.subscribed(&channels).await?;
+        Ok(Bells { channels, pushes, connections })
     }
 }
 
@@ -321,22 +322,24 @@ fn read_due(text: &str) -> Result<Option<u64>> {
 pub struct Bells {
     channels: Vec<String>,
     pushes: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
-    connection: redis::aio::MultiplexedConnection,
+    connections: Vec<Dedicated>,
 }
 
 impl Bells {
-    /// The next shard that something fell due on; `None` when the connection has ended.
+    /// The next shard that something fell due on; `None` when a connection has ended, or a channel has moved from it.
     pub async fn next(&mut self) -> Option<ShardId> {
         loop {
             let push = match tokio::time::timeout(QUIET_AT_MOST, self.pushes.recv()).await {
                 Ok(push) => push?,
                 // A connection that is cut off says nothing, as a quiet one does.
                 Err(_) => {
-                    redis::cmd("PING").exec_async(&mut self.connection).await.ok()?;
+                    for connection in &mut self.connections {
+                        connection.run::<()>(&redis::cmd("PING")).await.ok()?;
+                    }
                     continue;
                 }
             };
-            if push.kind == redis::PushKind::Disconnection {
+            if matches!(push.kind, redis::PushKind::Disconnection | redis::PushKind::SUnsubscribe) {
                 return None;
             }
             let channel: Option<String> = push.data.into_iter().next().and_then(|v| redis::from_redis_value(v).ok());

@@ -3,10 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 
 use super::{
     ShardId, Streams,
+    connections::Readers,
     entry::{self, unreadable},
     error::{Error, Result},
     keys::{CONSUMER, DISPATCHERS},
@@ -63,7 +64,7 @@ pub enum Refusal {
 impl Streams {
     /// Prepares to read the logs of `shards` as their dispatcher.
     pub async fn log_reader(&self, block: Duration) -> Result<LogReader> {
-        Ok(LogReader { streams: self.clone(), connection: self.0.connections.dedicated(block).await?, block })
+        Ok(LogReader { streams: self.clone(), readers: Readers::new(self.0.connections.clone(), block), block })
     }
 
     /// Makes the dispatchers' group where it is missing, from the last event known to be fully expanded.
@@ -232,10 +233,10 @@ fn log_entry(shard: ShardId, found: RawEntry) -> LogEntry {
     event(shard, found).map_or(LogEntry::Unreadable(at), LogEntry::Event)
 }
 
-/// Reads logs as the dispatchers' group does, on a connection of its own.
+/// Reads logs as the dispatchers' group does, on connections of its own.
 pub struct LogReader {
     streams: Streams,
-    connection: MultiplexedConnection,
+    readers: Readers,
     block: Duration,
 }
 
@@ -245,28 +246,29 @@ impl LogReader {
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(DISPATCHERS).arg(CONSUMER).arg("COUNT").arg(count);
         command.arg("STREAMS").arg(self.streams.keys().of(shard, "events")).arg(after.to_string());
-        self.read(&command, &[shard]).await.map(|read| read.into_iter().map(|(_, found)| found).collect())
+        let reply: Value = self.streams.0.connections.run(&command).await?;
+        let entries = raw::read_by_stream(reply)?.into_iter().flat_map(|(_, entries)| entries);
+        Ok(entries.map(|read| log_entry(shard, read)).collect())
     }
 
-    /// Waits for new events of any of `shards` (all on one server).
+    /// Waits for new events of any of `shards`.
     pub async fn new_events(&mut self, shards: &[ShardId], count: usize) -> Result<Vec<(ShardId, LogEntry)>> {
-        let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg(DISPATCHERS).arg(CONSUMER).arg("COUNT").arg(count);
-        command.arg("BLOCK").arg(self.block.as_millis() as u64).arg("STREAMS");
-        for shard in shards {
-            command.arg(self.streams.keys().of(*shard, "events"));
-        }
-        for _ in shards {
-            command.arg(">");
-        }
-        self.read(&command, shards).await
-    }
-
-    async fn read(&mut self, command: &redis::Cmd, shards: &[ShardId]) -> Result<Vec<(ShardId, LogEntry)>> {
-        let reply: Value = command.query_async(&mut self.connection).await?;
+        let (keys, block) = (self.streams.keys().clone(), self.block.as_millis() as u64);
+        let read = self.readers.read(shards, |shards| {
+            let mut command = redis::cmd("XREADGROUP");
+            command.arg("GROUP").arg(DISPATCHERS).arg(CONSUMER).arg("COUNT").arg(count);
+            command.arg("BLOCK").arg(block).arg("STREAMS");
+            for shard in shards {
+                command.arg(keys.of(*shard, "events"));
+            }
+            for _ in shards {
+                command.arg(">");
+            }
+            command
+        });
         let mut found = Vec::new();
-        for (key, entries) in raw::read_by_stream(reply)? {
-            let shard = shards.iter().find(|shard| self.streams.keys().of(**shard, "events") == key);
+        for (key, entries) in read.await? {
+            let shard = shards.iter().find(|shard| keys.of(**shard, "events") == key);
             let shard = *shard.ok_or_else(|| unreadable("a stream nobody asked for"))?;
             found.extend(entries.into_iter().map(|read| (shard, log_entry(shard, read))));
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LEASE, Limits, ShardId, Streams,
-    connections::Dedicated,
+    connections::Subscribed,
     entry::{self, unreadable},
     error::Result,
     pack, scripts, unpack,
@@ -31,6 +31,8 @@ pub const SETTLE_AT_MOST: usize = 64;
 
 /// How long no hint may come before the connection is tried.
 const QUIET_AT_MOST: Duration = Duration::from_secs(10);
+/// How long a part of a cluster is not listened to that was away.
+const GAP_AT_MOST: Duration = Duration::from_secs(1);
 
 /// A delivery in our hands until its lease expires.
 #[derive(Debug, Clone)]
@@ -306,8 +308,8 @@ impl Streams {
     /// Waits on connections of its own for hints that something fell due, each the shard's number.
     pub async fn bells(&self) -> Result<Bells> {
         let channels: Vec<String> = self.shards().map(|shard| self.keys().bell(shard)).collect();
-        let (connections, pushes) = self.0.connections.subscribed(&channels).await?;
-        Ok(Bells { channels, pushes, connections })
+        let subscribed = self.0.connections.subscribed(&channels).await?;
+        Ok(Bells { channels, subscribed, since: Instant::now() })
     }
 }
 
@@ -321,19 +323,23 @@ fn read_due(text: &str) -> Result<Option<u64>> {
 /// Hints that something fell due. They may be lost: a delivery may not wait for one.
 pub struct Bells {
     channels: Vec<String>,
-    pushes: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
-    connections: Vec<Dedicated>,
+    subscribed: Subscribed,
+    since: Instant,
 }
 
 impl Bells {
-    /// The next shard that something fell due on; `None` when a connection has ended, or a channel has moved from it.
+    /// The next shard that something fell due on; `None` when a connection has ended, a channel has moved
+    /// from it, or some were not to be heard.
     pub async fn next(&mut self) -> Option<ShardId> {
         loop {
-            let push = match tokio::time::timeout(QUIET_AT_MOST, self.pushes.recv()).await {
+            let is_whole = self.subscribed.is_whole;
+            let quiet = if is_whole { QUIET_AT_MOST } else { GAP_AT_MOST.saturating_sub(self.since.elapsed()) };
+            let push = match tokio::time::timeout(quiet, self.subscribed.pushes.recv()).await {
                 Ok(push) => push?,
+                Err(_) if !is_whole => return None,
                 // A connection that is cut off says nothing, as a quiet one does.
                 Err(_) => {
-                    for connection in &mut self.connections {
+                    for connection in &mut self.subscribed.connections {
                         connection.run::<()>(&redis::cmd("PING")).await.ok()?;
                     }
                     continue;

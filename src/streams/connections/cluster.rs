@@ -75,7 +75,7 @@ impl Map {
     fn server_at(&self, info: ConnectionInfo) -> Result<Server> {
         self.nodes()
             .find(|server| server.info().addr() == info.addr())
-            .map_or_else(|| Server::new(info), |known| Ok(known.clone()))
+            .map_or_else(|| Ok(Server::new(info)?.among_others()), |known| Ok(known.clone()))
     }
 
     /// The next map, as `teller` tells it.
@@ -128,6 +128,7 @@ impl Cluster {
     /// # Errors
     /// It does not answer.
     pub(super) async fn known_by(named: Server) -> Result<Self> {
+        let named = named.among_others();
         let none =
             Map { number: 0, primaries: vec![], others: vec![named.clone()], owners: vec![NOBODY; SLOTS.into()] };
         let cluster = Self(Arc::new(Inner {

@@ -137,23 +137,44 @@ impl Connections {
         Ok(Dedicated { connection, connections: self.clone() })
     }
 
-    /// Connections of its own, one to each server that has some of the channels. Their pushed messages come out of the
-    /// receiver; it says it when one of them ends.
-    pub async fn subscribed(&self, channels: &[String]) -> Result<(Vec<Dedicated>, mpsc::UnboundedReceiver<PushInfo>)> {
-        let (pushes, receiver) = mpsc::unbounded_channel();
+    /// Connections of its own, one to each server that has some of the channels.
+    ///
+    /// # Errors
+    /// None of them is there.
+    pub async fn subscribed(&self, channels: &[String]) -> Result<Subscribed> {
+        let (sender, pushes) = mpsc::unbounded_channel();
         let dedicated = |connection| Dedicated { connection, connections: self.clone() };
-        let mut made = Vec::new();
+        let mut subscribed = Subscribed { connections: Vec::new(), pushes, is_whole: true };
         match self {
-            Self::Server(server) => made.push(dedicated(server.subscribed(channels, pushes).await?)),
+            Self::Server(server) => subscribed.connections.push(dedicated(server.subscribed(channels, sender).await?)),
             Self::Cluster(cluster) => {
-                for (server, channels) in cluster.by_owner(channels).await? {
-                    let answer = server.subscribed(&channels, pushes.clone()).await;
-                    made.push(dedicated(answer.inspect_err(|_| cluster.doubt())?));
+                let parts = cluster.by_owner(channels).await?;
+                let asked = parts.iter().map(|(server, channels)| server.subscribed(channels, sender.clone()));
+                for answer in join_all(asked).await {
+                    match answer {
+                        Ok(connection) => subscribed.connections.push(dedicated(connection)),
+                        Err(_) => subscribed.is_whole = false,
+                    }
+                }
+                if !subscribed.is_whole {
+                    cluster.doubt();
+                }
+                if subscribed.connections.is_empty() {
+                    return Err(Error::Unavailable("no node of the cluster can be listened to".to_owned()));
                 }
             }
         }
-        Ok((made, receiver))
+        Ok(subscribed)
     }
+}
+
+/// Connections that hear channels.
+pub(super) struct Subscribed {
+    pub connections: Vec<Dedicated>,
+    /// What is pushed on any of them; also the end of one.
+    pub pushes: mpsc::UnboundedReceiver<PushInfo>,
+    /// Whether all channels are heard: a node of a cluster may be away.
+    pub is_whole: bool,
 }
 
 /// A connection that nobody shares.

@@ -6,7 +6,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, PushInfo, RedisError,
     aio::MultiplexedConnection,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     super::{
@@ -35,6 +35,25 @@ const SHARED_CONNECTIONS: u32 = 4;
 #[derive(Debug, Clone)]
 struct Connector {
     client: Client,
+    failures: Arc<Failures>,
+}
+
+/// That no connection could be made, told to those who wait for one.
+#[derive(Debug, Default)]
+struct Failures {
+    last: Mutex<Option<RedisError>>,
+    next: Notify,
+}
+
+impl Failures {
+    fn tell(&self, error: &RedisError) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+        self.next.notify_waiters();
+    }
+
+    fn last(&self) -> Option<RedisError> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Connector {
@@ -57,9 +76,12 @@ impl bb8::ManageConnection for Connector {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Link, RedisError> {
-        let mut connection = Connector::connect(self, RESPONSE_TIMEOUT).await?;
-        load_scripts(&mut connection).await?;
-        Ok(Link { connection, is_broken: Arc::default() })
+        let made = async {
+            let mut connection = Connector::connect(self, RESPONSE_TIMEOUT).await?;
+            load_scripts(&mut connection).await?;
+            Ok(Link { connection, is_broken: Arc::default() })
+        };
+        made.await.inspect_err(|error| self.failures.tell(error))
     }
 
     async fn is_valid(&self, _: &mut Link) -> Result<(), RedisError> {
@@ -84,6 +106,8 @@ async fn load_scripts(connection: &mut MultiplexedConnection) -> Result<(), Redi
 pub(in crate::streams) struct Server {
     connector: Connector,
     pool: bb8::Pool<Connector>,
+    /// One of several: what is to be done at others does not wait for it to come back.
+    is_node: bool,
 }
 
 impl Server {
@@ -92,7 +116,7 @@ impl Server {
     /// # Errors
     /// When what is to be connected to is not possible here, as TLS to a file.
     pub(super) fn new(info: ConnectionInfo) -> Result<Self> {
-        let connector = Connector { client: Client::open(info)? };
+        let connector = Connector { client: Client::open(info)?, failures: Arc::default() };
         let pool = bb8::Pool::builder()
             .max_size(SHARED_CONNECTIONS)
             .connection_timeout(CONNECT_TIMEOUT * 2)
@@ -102,7 +126,12 @@ impl Server {
             .idle_timeout(None)
             .queue_strategy(bb8::QueueStrategy::Fifo)
             .build_unchecked(connector.clone());
-        Ok(Self { connector, pool })
+        Ok(Self { connector, pool, is_node: false })
+    }
+
+    /// The same server, one of several.
+    pub(super) fn among_others(self) -> Self {
+        Self { is_node: true, ..self }
     }
 
     pub(super) fn info(&self) -> &ConnectionInfo {
@@ -118,7 +147,18 @@ impl Server {
     async fn link(&self) -> Result<(MultiplexedConnection, Arc<AtomicBool>), RedisError> {
         // The pool asks whether a connection is broken when it is handed back: one that broke since is handed back here.
         loop {
-            match self.pool.get().await {
+            let got = if self.is_node {
+                // It hears of all failures from here on. The pool itself says nothing of them, and waits.
+                let failed = self.connector.failures.next.notified();
+                tokio::select! {
+                    biased;
+                    got = self.pool.get() => got,
+                    () = failed => Err(self.connector.failures.last().map_or(bb8::RunError::TimedOut, bb8::RunError::User)),
+                }
+            } else {
+                self.pool.get().await
+            };
+            match got {
                 Ok(link) if link.is_broken.load(Ordering::Relaxed) => {}
                 Ok(link) => return Ok((link.connection.clone(), link.is_broken.clone())),
                 Err(bb8::RunError::User(error)) => return Err(error),

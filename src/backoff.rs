@@ -22,13 +22,19 @@ impl Backoff {
 
     /// Notes a failure and waits: 50 ms at first, up to 2 s.
     pub async fn pause(&mut self, error: &Error) {
+        tokio::time::sleep(self.failed(error)).await;
+    }
+
+    /// Notes a failure; says how long to wait.
+    pub fn failed(&mut self, error: &Error) -> Duration {
         metrics::redis_error(error.kind());
         if self.failing_since.is_none() {
             self.failing_since = Some(Instant::now());
             tracing::warn!(what = self.what, %error, "interrupted; it goes on by itself");
         }
-        tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(LONGEST);
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST);
+        pause
     }
 
     /// Notes that it works, again or still.

@@ -57,6 +57,9 @@ const SETTINGS: [(&str, &str); 16] = [
     ("logfile", ""),
 ];
 
+/// Those that say where it is.
+const ADDRESS: [&str; 3] = ["port", "unixsocket", "unixsocketperm"];
+
 /// Why the embedded Redis could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -74,6 +77,20 @@ pub enum StartError {
 /// The socket's path would be longer than the system takes: a sentence.
 pub fn url_of(data_dir: &Path) -> Result<String, String> {
     Folder::at(data_dir)?.url()
+}
+
+/// A command that starts a server with the settings of the embedded one, in the folder that it is started in. The address
+/// is to be added.
+///
+/// # Errors
+/// No fitting server is installed.
+pub async fn like_the_embedded() -> anyhow::Result<std::process::Command> {
+    let program = program::find(std::env::var_os("PATH").as_deref()).await?;
+    let mut command = std::process::Command::new(program.path());
+    for (name, value) in SETTINGS.iter().filter(|(name, _)| !ADDRESS.contains(name)) {
+        command.arg(format!("--{name}")).arg(value);
+    }
+    Ok(command)
 }
 
 /// A running private Redis. Dropped without [`stop`](Self::stop), it is stopped in the background, or killed when the

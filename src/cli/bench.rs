@@ -67,7 +67,7 @@ enum Scenario {
     Idle,
     /// Bytes that Redis keeps for a webhook, a delivery and an attempt
     Memory,
-    /// Deliveries a second by 1, 2 and 4 processes that send
+    /// Deliveries a second by 1, 2 and 4 processes that send, and on clusters of 1, 2 and 3 primaries
     Scaling,
     /// From `throughput` to `lists`
     All,

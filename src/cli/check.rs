@@ -66,10 +66,13 @@ fn of_configuration(config: &Config) -> Vec<Finding> {
 fn print(context: &Context, report: &ServerReport, findings: &[Finding]) -> anyhow::Result<()> {
     let out = &context.out;
     if out.is_json {
-        let redis = serde_json::json!({ "name": report.name, "version": report.version });
+        let redis = serde_json::json!({
+            "name": report.name, "version": report.version, "cluster_primaries": report.primaries
+        });
         return out.json(&serde_json::json!({ "redis": redis, "findings": findings }));
     }
-    out.line(format_args!("configuration is fine, {} {} answers", report.name, report.version))?;
+    let cluster = report.primaries.map(|number| format!(" (a cluster of {number})")).unwrap_or_default();
+    out.line(format_args!("configuration is fine, {} {}{cluster} answers", report.name, report.version))?;
     for Finding { is_fault, text } in findings {
         let kind = if *is_fault { out.paint.red("fault:") } else { out.paint.yellow("better:") };
         out.line(format_args!("{kind} {text}"))?;
@@ -90,6 +93,7 @@ mod tests {
         let report = ServerReport {
             name: "redis".into(),
             version: "7.0.15".into(),
+            primaries: None,
             used_memory_bytes: 1,
             max_memory_bytes: 0,
             aof: AppendOnlyFile { is_enabled: true, is_written: true, is_rewritten: true, bytes: 1 },

@@ -63,6 +63,8 @@ struct Backlog {
 struct Redis {
     name: String,
     version: String,
+    /// `null`: it is no cluster. In one, the memory is that of its fullest primary.
+    cluster_primaries: Option<usize>,
     used_memory_bytes: u64,
     /// `null`: no limit.
     max_memory_bytes: Option<u64>,
@@ -126,6 +128,7 @@ async fn read(streams: &Streams) -> streams::Result<Status> {
         redis: Redis {
             name: report.name,
             version: report.version,
+            cluster_primaries: report.primaries,
             used_memory_bytes: report.used_memory_bytes,
             max_memory_bytes: Some(report.max_memory_bytes).filter(|bytes| *bytes > 0),
             problems: [report.faults, report.losses, report.advice].concat(),
@@ -177,7 +180,10 @@ fn leaders(status: &Status) -> String {
 }
 
 fn memory(redis: &Redis) -> String {
-    let used = bytes(redis.used_memory_bytes);
+    let mut used = bytes(redis.used_memory_bytes);
+    if let Some(number) = redis.cluster_primaries {
+        used = format!("a cluster of {number}, the fullest {used}");
+    }
     redis.max_memory_bytes.map_or(format!("{used} used"), |max| format!("{used} of {} used", bytes(max)))
 }
 
@@ -235,6 +241,7 @@ mod tests {
             redis: Redis {
                 name: "redis".into(),
                 version: "7.0.15".into(),
+                cluster_primaries: None,
                 used_memory_bytes: 1024 * 1024,
                 max_memory_bytes: None,
                 problems: vec!["appendonly is no".into()],

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::json::AttemptJson,
     domain::{attempt::Attempt, filter::Pattern, id::SubscriptionId},
-    streams::AttemptTail,
+    streams::Streams,
 };
 
 /// How long Redis is asked to wait for an attempt.
@@ -74,7 +74,7 @@ pub async fn run(context: &Context, args: TailArgs) -> anyhow::Result<()> {
             Ok(attempts) => attempts,
             Err(error) if error.is_passing() => {
                 say(&error);
-                come_back(&mut tail).await?;
+                come_back(&streams).await?;
                 say("waiting for attempts");
                 continue;
             }
@@ -91,10 +91,10 @@ pub async fn run(context: &Context, args: TailArgs) -> anyhow::Result<()> {
     }
 }
 
-async fn come_back(tail: &mut AttemptTail) -> anyhow::Result<()> {
+async fn come_back(streams: &Streams) -> anyhow::Result<()> {
     loop {
         sleep(PAUSE).await;
-        match tail.reconnect().await {
+        match streams.ping().await {
             Err(error) if error.is_passing() => {}
             answer => return Ok(answer?),
         }

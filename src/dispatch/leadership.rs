@@ -8,7 +8,7 @@ use crate::{
     backoff::Backoff,
     clock, metrics,
     shutdown::Shutdown,
-    streams::{Result, Seat, ShardId, Streams},
+    streams::{Error, Result, Seat, ShardId, Streams},
 };
 
 /// How often leadership is renewed, and looked for.
@@ -78,11 +78,16 @@ impl Leadership {
         let (held_seats, other_seats) = (seats(&held), seats(&others));
         let asked_at = Instant::now();
         // All of it shares a round trip: while nothing changes, that is all.
-        let (alive, kept, leaders) = tokio::try_join!(
+        let (alive, kept, leaders) = tokio::join!(
             self.streams.check_in(&worker),
             self.streams.lead(&held_seats, &self.process),
             self.streams.leaders(&other_seats)
-        )?;
+        );
+        // In a cluster a part may be away and the rest not: nobody leads what is, and the list is as it was.
+        let is_any_there = alive.is_ok() || !held.is_empty() && kept.is_ok() || !others.is_empty() && leaders.is_ok();
+        let alive = but_for_absence(alive, is_any_there)?.unwrap_or_else(|| self.dispatchers.0.clone());
+        let kept = but_for_absence(kept, is_any_there)?.unwrap_or_else(|| vec![false; held.len()]);
+        let leaders = but_for_absence(leaders, is_any_there)?.unwrap_or_else(|| vec![None; others.len()]);
         let mut dispatchers: Vec<String> = alive.into_iter().filter(|worker| worker.starts_with(ROLE)).collect();
         // They come in the order in which they were last seen.
         dispatchers.sort_unstable();
@@ -100,7 +105,8 @@ impl Leadership {
         self.renewed = asked_at;
         // What is another's, or goes, is known whatever becomes of the next call.
         self.set_led(stays.to_vec());
-        let got = self.streams.lead(&seats(&asked), &self.process).await?;
+        // As was just seen, others are.
+        let got = but_for_absence(self.streams.lead(&seats(&asked), &self.process).await, true)?.unwrap_or_default();
         let got = asked.iter().zip(got).filter(|(_, got)| *got).map(|(shard, _)| shard);
         let mut led: Vec<ShardId> = stays.iter().chain(got).copied().collect();
         led.sort_unstable();
@@ -142,6 +148,14 @@ impl Leadership {
         self.set_led(Vec::new());
         self.streams.resign(&led, &self.process).await?;
         self.streams.check_out(&format!("{ROLE}{}", self.process)).await
+    }
+}
+
+/// `None` where a server is away and others are there.
+fn but_for_absence<T>(answer: Result<T>, is_any_there: bool) -> Result<Option<T>> {
+    match answer {
+        Err(Error::Unavailable(_)) if is_any_there => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

@@ -8,7 +8,11 @@ mod leadership;
 mod matcher;
 mod worker;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{sync::watch, task::JoinSet};
 
@@ -119,7 +123,7 @@ impl Dispatcher {
     }
 
     /// From where each log is to be read.
-    async fn places(&mut self) -> Result<Vec<(ShardId, StreamId)>> {
+    async fn places(&mut self) -> Result<BTreeMap<ShardId, StreamId>> {
         let unknown = self.shards.iter().filter(|(_, shard)| shard.place.is_none());
         let unknown: Vec<ShardId> = unknown.map(|(id, _)| *id).collect();
         for (id, place) in unknown.iter().zip(self.streams.expanded_up_to(&unknown).await?) {
@@ -129,7 +133,7 @@ impl Dispatcher {
     }
 
     /// New events; `None` when the shards to read have changed meanwhile.
-    async fn read(&mut self, places: &[(ShardId, StreamId)]) -> Result<Option<Vec<(ShardId, Vec<LogEntry>)>>> {
+    async fn read(&mut self, places: &BTreeMap<ShardId, StreamId>) -> Result<Option<Vec<(ShardId, Vec<LogEntry>)>>> {
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => self.streams.log_reader(BLOCK).await?,

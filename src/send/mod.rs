@@ -11,6 +11,7 @@ pub mod request;
 mod settle;
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,7 +35,7 @@ use crate::{
     domain::outcome::Reason,
     metrics,
     shutdown::Shutdown,
-    streams::{Ending, Error, Leased, RecentEvents, SETTLE_AT_MOST, Settled, ShardId, Streams},
+    streams::{Ending, Leased, RecentEvents, SETTLE_AT_MOST, Settled, ShardId, Streams},
     traces::Traces,
 };
 
@@ -117,6 +118,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
         woken,
         deliverer,
         deliveries: JoinSet::new(),
+        failing: HashSet::new(),
         backoff: Backoff::new("leasing deliveries"),
     };
     leasing.run(&shutdown).await;
@@ -185,6 +187,8 @@ struct Leasing {
     woken: mpsc::Receiver<Wake>,
     deliverer: Arc<Deliverer>,
     deliveries: JoinSet<()>,
+    /// Shards on which the last call failed.
+    failing: HashSet<ShardId>,
     backoff: Backoff,
 }
 
@@ -197,14 +201,7 @@ impl Leasing {
                 () = shutdown.stopping() => return,
                 ready = self.ready() => ready,
             };
-            if let Some(error) = self.lease(&due, room).await {
-                tokio::select! {
-                    () = shutdown.stopping() => return,
-                    () = self.backoff.pause(&error) => {}
-                }
-            } else {
-                self.backoff.recovered();
-            }
+            self.lease(&due, room).await;
             while self.deliveries.try_join_next().is_some() {}
         }
     }
@@ -213,8 +210,9 @@ impl Leasing {
         (self.next_due().await, self.room().await)
     }
 
-    /// Leases on as many of the shards as there are slots; returns a failure, if there was one.
-    async fn lease(&mut self, due: &[ShardId], mut room: OwnedSemaphorePermit) -> Option<Error> {
+    /// Leases on as many of the shards as there are slots. One that fails is looked at later: what is on other servers is
+    /// sent meanwhile.
+    async fn lease(&mut self, due: &[ShardId], mut room: OwnedSemaphorePermit) {
         let shards = &due[..due.len().min(room.num_permits())];
         let each = room.num_permits() / shards.len();
         let streams = self.streams.clone();
@@ -223,11 +221,24 @@ impl Leasing {
         let mut failure = None;
         while let Some((shard, leased)) = calls.next().await {
             match leased {
-                Ok(leased) => self.take(shard, leased, &mut room),
-                Err(error) => failure = Some(error),
+                Ok(leased) => {
+                    self.failing.remove(&shard);
+                    self.take(shard, leased, &mut room);
+                }
+                Err(error) => {
+                    self.failing.insert(shard);
+                    failure = Some(error);
+                }
             }
         }
-        failure
+        if let Some(error) = failure {
+            let later = Instant::now() + self.backoff.failed(&error);
+            for shard in shards.iter().filter(|shard| self.failing.contains(shard)) {
+                self.looks[usize::from(*shard)] = later;
+            }
+        } else if self.failing.is_empty() {
+            self.backoff.recovered();
+        }
     }
 
     /// Waits until some shard is to be looked at; those that have waited longest come first.

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{Wake, held::Held};
@@ -14,7 +14,7 @@ use crate::{
     backoff::Backoff,
     domain::outcome::Outcome,
     metrics,
-    streams::{Ending, SETTLE_AT_MOST, SettleAnswer, Settled, ShardId, Streams},
+    streams::{Ending, Error, SETTLE_AT_MOST, SettleAnswer, Settled, ShardId, Streams},
 };
 
 /// How long a result waits for the next one while more are under way, and for how long in all: where many arrive they
@@ -57,9 +57,23 @@ pub struct Settler {
 impl Settler {
     pub async fn run(mut self) {
         let mut backoff = Backoff::new("settling deliveries");
-        while let Some(first) = self.reports.recv().await {
-            let parts = self.collect(first).await;
-            self.settle(parts, &mut backoff).await;
+        let (mut late, mut retry_at, mut is_last) = (Vec::new(), Instant::now(), false);
+        while !is_last || !late.is_empty() {
+            let parts = tokio::select! {
+                report = self.reports.recv(), if !is_last => match report {
+                    Some(first) => self.collect(first).await.into_iter().collect(),
+                    None => {
+                        is_last = true;
+                        continue;
+                    }
+                },
+                () = sleep_until(retry_at), if !late.is_empty() => std::mem::take(&mut late),
+            };
+            if let Some(error) = self.settle(parts, &mut late).await {
+                retry_at = Instant::now() + backoff.failed(&error);
+            } else if late.is_empty() {
+                backoff.recovered();
+            }
         }
     }
 
@@ -81,27 +95,22 @@ impl Settler {
         }
     }
 
-    /// Repeats until all is done: a repeat of what was done changes nothing.
-    async fn settle(&self, mut parts: HashMap<ShardId, Part>, backoff: &mut Backoff) {
-        loop {
-            let calls =
-                parts.iter().map(async |(shard, part)| (*shard, self.streams.settle(*shard, &part.settled).await));
-            let mut failure = None;
-            for (shard, answer) in join_all(calls).await {
-                match answer {
-                    Ok(answer) => {
-                        if let Some(part) = parts.remove(&shard) {
-                            self.account(shard, &part, &answer);
-                        }
-                    }
-                    Err(error) => failure = Some(error),
+    /// Settles each part; those that fail are `late`, with the last failure: a repeat of what was done changes nothing. What is
+    /// on other servers does not wait for them.
+    async fn settle(&self, parts: Vec<(ShardId, Part)>, late: &mut Vec<(ShardId, Part)>) -> Option<Error> {
+        let mut failure = None;
+        let calls = parts.iter().map(|(shard, part)| self.streams.settle(*shard, &part.settled));
+        let answers = join_all(calls).await;
+        for ((shard, part), answer) in parts.into_iter().zip(answers) {
+            match answer {
+                Ok(answer) => self.account(shard, &part, &answer),
+                Err(error) => {
+                    failure = Some(error);
+                    late.push((shard, part));
                 }
             }
-            match failure {
-                Some(error) => backoff.pause(&error).await,
-                None => return backoff.recovered(),
-            }
         }
+        failure
     }
 
     fn account(&self, shard: ShardId, part: &Part, answer: &SettleAnswer) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LEASE, Limits, ShardId, Streams,
+    connections::Subscribed,
     entry::{self, unreadable},
     error::Result,
     pack, scripts, unpack,
@@ -30,6 +31,8 @@ pub const SETTLE_AT_MOST: usize = 64;
 
 /// How long no hint may come before the connection is tried.
 const QUIET_AT_MOST: Duration = Duration::from_secs(10);
+/// How long a part of a cluster is not listened to that was away.
+const GAP_AT_MOST: Duration = Duration::from_secs(1);
 
 /// A delivery in our hands until its lease expires.
 #[derive(Debug, Clone)]
@@ -302,11 +305,11 @@ impl Streams {
         Ok(SettleAnswer { now_ms, next_due_ms: read_due(&next_due)?, stale, disabled: disabled.collect() })
     }
 
-    /// Waits on a connection of its own for hints that something fell due, each the shard's number.
+    /// Waits on connections of its own for hints that something fell due, each the shard's number.
     pub async fn bells(&self) -> Result<Bells> {
         let channels: Vec<String> = self.shards().map(|shard| self.keys().bell(shard)).collect();
-        let (connection, pushes) = self.0.connections.subscribed(&channels).await?;
-        Ok(Bells { channels, pushes, connection })
+        let subscribed = self.0.connections.subscribed(&channels).await?;
+        Ok(Bells { channels, subscribed, since: Instant::now() })
     }
 }
 
@@ -320,23 +323,29 @@ fn read_due(text: &str) -> Result<Option<u64>> {
 /// Hints that something fell due. They may be lost: a delivery may not wait for one.
 pub struct Bells {
     channels: Vec<String>,
-    pushes: tokio::sync::mpsc::UnboundedReceiver<redis::PushInfo>,
-    connection: redis::aio::MultiplexedConnection,
+    subscribed: Subscribed,
+    since: Instant,
 }
 
 impl Bells {
-    /// The next shard that something fell due on; `None` when the connection has ended.
+    /// The next shard that something fell due on; `None` when a connection has ended, a channel has moved
+    /// from it, or some were not to be heard.
     pub async fn next(&mut self) -> Option<ShardId> {
         loop {
-            let push = match tokio::time::timeout(QUIET_AT_MOST, self.pushes.recv()).await {
+            let is_whole = self.subscribed.is_whole;
+            let quiet = if is_whole { QUIET_AT_MOST } else { GAP_AT_MOST.saturating_sub(self.since.elapsed()) };
+            let push = match tokio::time::timeout(quiet, self.subscribed.pushes.recv()).await {
                 Ok(push) => push?,
+                Err(_) if !is_whole => return None,
                 // A connection that is cut off says nothing, as a quiet one does.
                 Err(_) => {
-                    redis::cmd("PING").exec_async(&mut self.connection).await.ok()?;
+                    for connection in &mut self.subscribed.connections {
+                        connection.run::<()>(&redis::cmd("PING")).await.ok()?;
+                    }
                     continue;
                 }
             };
-            if push.kind == redis::PushKind::Disconnection {
+            if matches!(push.kind, redis::PushKind::Disconnection | redis::PushKind::SUnsubscribe) {
                 return None;
             }
             let channel: Option<String> = push.data.into_iter().next().and_then(|v| redis::from_redis_value(v).ok());

@@ -54,7 +54,10 @@ impl From<RedisError> for Error {
         match first.map(redis::ServerError::code) {
             Some("OOM" | "FULL") => return Self::Full,
             Some("NOGROUP") => return Self::NoGroup,
-            Some("LOADING" | "BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED" | "READONLY" | "MASTERDOWN") => {
+            Some(
+                "LOADING" | "BUSY" | "MISCONF" | "NOREPLICAS" | "UNBLOCKED" | "READONLY" | "MASTERDOWN" | "MOVED"
+                | "ASK" | "TRYAGAIN" | "CLUSTERDOWN",
+            ) => {
                 return Self::Unavailable(error.to_string());
             }
             Some(_) | None => {}
@@ -89,6 +92,19 @@ impl From<redis::ParsingError> for Error {
         // Its text has the reply, which may be anything.
         Self::Unreadable("a reply of another form".to_owned())
     }
+}
+
+/// Whether a node of a cluster did not do it as it has not, or not now, what it is about: it has done nothing.
+pub(super) fn is_astray(error: &RedisError) -> bool {
+    let of_server = error.clone().into_server_errors();
+    of_server.iter().flat_map(|errors| errors.iter()).any(|(_, error)| {
+        matches!(error.code(), "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY")
+    })
+}
+
+/// Whether a server did not answer, or not to the end.
+pub(super) fn is_cut_off(error: &RedisError) -> bool {
+    error.is_io_error()
 }
 
 /// Whether a connection that gave this error must be dropped: it is broken, or leads to what is no primary any more.

@@ -1,12 +1,16 @@
 //! The event log: read by dispatchers, expanded to delivery streams, and looked at.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 
 use super::{
     ShardId, Streams,
+    connections::Readers,
     entry::{self, unreadable},
     error::{Error, Result},
     pack,
@@ -64,19 +68,19 @@ pub enum Refusal {
 impl Streams {
     /// Prepares to read logs as their dispatcher.
     pub async fn log_reader(&self, block: Duration) -> Result<LogReader> {
-        Ok(LogReader { streams: self.clone(), connection: self.0.connections.dedicated(block).await?, block })
+        Ok(LogReader { streams: self.clone(), readers: Readers::new(self.0.connections.clone(), block), block })
     }
 
     /// Up to where the log of each shard is expanded.
     pub async fn expanded_up_to(&self, shards: &[ShardId]) -> Result<Vec<StreamId>> {
-        let mut pipeline = redis::pipe();
-        for shard in shards {
-            pipeline.cmd("HGET").arg(self.keys().of(*shard, "meta")).arg("hwm");
-        }
-        let places: Vec<Option<String>> =
-            if shards.is_empty() { Vec::new() } else { self.0.connections.run_all(&pipeline).await? };
+        let asked = |shard: &ShardId| {
+            let mut command = redis::cmd("HGET");
+            command.arg(self.keys().of(*shard, "meta")).arg("hwm");
+            command
+        };
+        let asked: Vec<_> = shards.iter().map(asked).collect();
         let place = |found: Option<String>| found.map_or(Ok(StreamId::ZERO), |found| entry::stream_id(&found));
-        places.into_iter().map(place).collect()
+        self.0.connections.run_each(&asked).await.into_iter().map(|found| found.and_then(place)).collect()
     }
 
     pub(super) async fn create_group(&self, key: &str, group: &str, from: &str) -> Result<()> {
@@ -239,35 +243,37 @@ fn log_entry(shard: ShardId, found: RawEntry) -> LogEntry {
     event(shard, found).map_or(LogEntry::Unreadable(at), LogEntry::Event)
 }
 
-/// Reads logs as they grow, on a connection of its own.
+/// Reads logs as they grow, on connections of its own.
 pub struct LogReader {
     streams: Streams,
-    connection: MultiplexedConnection,
+    readers: Readers,
     block: Duration,
 }
 
 impl LogReader {
-    /// Waits for what follows these places (all on one server), for as long as it may block: up to `count` entries of each
-    /// log, in its order.
+    /// Waits for what follows these places, for as long as it may block: up to `count` entries of each log, in its order.
     pub async fn read(
         &mut self,
-        places: &[(ShardId, StreamId)],
+        places: &BTreeMap<ShardId, StreamId>,
         count: usize,
     ) -> Result<Vec<(ShardId, Vec<LogEntry>)>> {
-        let key = |shard| self.streams.keys().of(shard, "events");
-        let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(count).arg("BLOCK").arg(self.block.as_millis() as u64).arg("STREAMS");
-        for (shard, _) in places {
-            command.arg(key(*shard));
-        }
-        for (_, place) in places {
-            command.arg(place.to_string());
-        }
-        let reply: Value = command.query_async(&mut self.connection).await?;
+        let (keys, block) = (self.streams.keys().clone(), self.block.as_millis() as u64);
+        let shards: Vec<ShardId> = places.keys().copied().collect();
+        let read = self.readers.read(&shards, |shards| {
+            let mut command = redis::cmd("XREAD");
+            command.arg("COUNT").arg(count).arg("BLOCK").arg(block).arg("STREAMS");
+            for shard in shards {
+                command.arg(keys.of(*shard, "events"));
+            }
+            for shard in shards {
+                command.arg(places[shard].to_string());
+            }
+            command
+        });
         let mut found = Vec::new();
-        for (name, entries) in raw::read_by_stream(reply)? {
-            let shard = places.iter().map(|(shard, _)| *shard).find(|shard| key(*shard) == name);
-            let shard = shard.ok_or_else(|| unreadable("a stream nobody asked for"))?;
+        for (key, entries) in read.await? {
+            let shard = shards.iter().find(|shard| keys.of(**shard, "events") == key);
+            let shard = *shard.ok_or_else(|| unreadable("a stream nobody asked for"))?;
             found.push((shard, entries.into_iter().map(|read| log_entry(shard, read)).collect()));
         }
         Ok(found)

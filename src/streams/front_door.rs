@@ -3,10 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use redis::{Value, aio::MultiplexedConnection};
+use redis::Value;
 
 use super::{
     Streams,
+    connections::Dedicated,
     error::Result,
     keys::{CONSUMER, MOVERS},
     raw,
@@ -36,20 +37,26 @@ impl Streams {
 
     /// Prepares to read the front door.
     pub async fn front_door(&self, block: Duration) -> Result<FrontDoor> {
-        Ok(FrontDoor { streams: self.clone(), connection: self.0.connections.dedicated(block).await?, block })
+        let connection = self.0.connections.dedicated(&self.keys().global("in"), block).await?;
+        Ok(FrontDoor { streams: self.clone(), connection, block })
     }
 
     /// Takes entries out of the front door, after they were moved; those of them that belong to no tenant are kept with
-    /// their like. A repeat after a lost answer keeps them twice.
+    /// their like first, in another slot. A repeat after a lost answer, or a kill between the two, keeps them twice.
     pub async fn leave_front_door(&self, ids: &[StreamId], homeless: &[Homeless]) -> Result<()> {
+        if !homeless.is_empty() {
+            let mut pipeline = redis::pipe();
+            pipeline.atomic();
+            for Homeless { reason, raw } in homeless {
+                pipeline.cmd("XADD").arg(self.keys().global("deadin")).arg("*");
+                pipeline.arg("why").arg(reason).arg("raw").arg(&raw[..]).ignore();
+            }
+            self.0.connections.run_all::<()>(&pipeline).await?;
+        }
         let key = self.keys().global("in");
         let ids: Vec<String> = ids.iter().map(StreamId::to_string).collect();
         let mut pipeline = redis::pipe();
         pipeline.atomic();
-        for Homeless { reason, raw } in homeless {
-            pipeline.cmd("XADD").arg(self.keys().global("deadin")).arg("*");
-            pipeline.arg("why").arg(reason).arg("raw").arg(&raw[..]).ignore();
-        }
         pipeline.cmd("XACK").arg(&key).arg(MOVERS).arg(&ids).ignore();
         pipeline.cmd("XDEL").arg(&key).arg(&ids).ignore();
         self.0.connections.run_all(&pipeline).await
@@ -59,7 +66,7 @@ impl Streams {
 /// Reads the front door as the movers' group does, on a connection of its own.
 pub struct FrontDoor {
     streams: Streams,
-    connection: MultiplexedConnection,
+    connection: Dedicated,
     block: Duration,
 }
 
@@ -73,7 +80,7 @@ impl FrontDoor {
         }
         command.arg("STREAMS").arg(self.streams.keys().global("in"));
         command.arg(after.map_or_else(|| ">".to_owned(), |id| id.to_string()));
-        let reply: Value = command.query_async(&mut self.connection).await?;
+        let reply: Value = self.connection.run(&command).await?;
         let entries = raw::read_by_stream(reply)?.into_iter().flat_map(|(_, entries)| entries);
         Ok(entries.map(|entry| FrontDoorEntry { id: entry.at, fields: entry.fields }).collect())
     }

@@ -8,6 +8,7 @@ use super::{
     ShardId, Streams,
     entry::{self, field, unreadable},
     error::Result,
+    leadership::those_there_are,
     pack, scripts,
 };
 use crate::domain::id::{StreamId, SubscriptionId};
@@ -84,16 +85,18 @@ impl Streams {
         self.0.connections.run_all(&pipeline).await
     }
 
-    /// The names of the replays of some shards (all on one server) that are not done.
+    /// The names of the replays of some shards that are not done.
     pub async fn running_jobs(&self, shards: &[ShardId]) -> Result<Vec<(ShardId, String)>> {
         if shards.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipeline = redis::pipe();
-        for shard in shards {
-            pipeline.cmd("SMEMBERS").arg(self.keys().of(*shard, "jobs"));
-        }
-        let names: Vec<Vec<String>> = self.0.connections.run_all(&pipeline).await?;
+        let command = |shard: &ShardId| {
+            let mut command = redis::cmd("SMEMBERS");
+            command.arg(self.keys().of(*shard, "jobs"));
+            command
+        };
+        let commands: Vec<_> = shards.iter().map(command).collect();
+        let names: Vec<Vec<String>> = those_there_are(self.0.connections.run_each(&commands).await)?;
         let pairs = shards.iter().zip(names).flat_map(|(shard, names)| names.into_iter().map(|name| (*shard, name)));
         Ok(pairs.collect())
     }

@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{ShardId, Streams, error::Result, scripts};
+use super::{
+    ShardId, Streams,
+    error::{Error, Result},
+    scripts,
+};
 
 /// How long a leader stays one without renewing.
 const LEADER_FOR: Duration = Duration::from_secs(3);
@@ -33,14 +37,16 @@ impl Streams {
         }
     }
 
-    /// Becomes, or stays, the leader of each seat; says for each whether `process` is it now.
+    /// Becomes, or stays, the leader of each seat; says for each whether `process` is it now. Nobody leads what is on a node
+    /// of a cluster that is away.
     pub async fn lead(&self, seats: &[Seat], process: &str) -> Result<Vec<bool>> {
-        let commands = seats.iter().map(|seat| {
+        let command = |seat: &Seat| {
             let mut command = scripts::LEAD.on(&self.lead_key(*seat));
             command.arg("").arg(process).arg(LEADER_FOR.as_millis() as u64);
             command
-        });
-        self.0.connections.call_all(&scripts::LEAD, commands.collect()).await
+        };
+        let commands: Vec<_> = seats.iter().map(command).collect();
+        those_there_are(self.0.connections.call_each(&scripts::LEAD, &commands).await)
     }
 
     /// Who leads each seat, if anybody does.
@@ -48,11 +54,13 @@ impl Streams {
         if seats.is_empty() {
             return Ok(Vec::new());
         }
-        let mut pipeline = redis::pipe();
-        for seat in seats {
-            pipeline.cmd("GET").arg(self.lead_key(*seat));
-        }
-        self.0.connections.run_all(&pipeline).await
+        let command = |seat: &Seat| {
+            let mut command = redis::cmd("GET");
+            command.arg(self.lead_key(*seat));
+            command
+        };
+        let commands: Vec<_> = seats.iter().map(command).collect();
+        those_there_are(self.0.connections.run_each(&commands).await)
     }
 
     /// Lets go of seats, so that another takes over at once.
@@ -96,4 +104,17 @@ impl Streams {
     pub async fn ping(&self) -> Result<()> {
         self.0.connections.run::<Value>(&redis::cmd("PING")).await.map(drop)
     }
+}
+
+/// The answers of those servers that are there, and nothing for the others.
+///
+/// # Errors
+/// None is there, or one refuses.
+pub(super) fn those_there_are<T: Default>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
+    let is_any_there = answers.iter().any(Result::is_ok);
+    let or_nothing = |answer: Result<T>| match answer {
+        Err(Error::Unavailable(_)) if is_any_there => Ok(T::default()),
+        answer => answer,
+    };
+    answers.into_iter().map(or_nothing).collect()
 }

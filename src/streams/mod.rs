@@ -47,7 +47,7 @@ pub use leadership::Seat;
 pub use raw::shown_name;
 pub use recent::RecentEvents;
 pub use resend::Resend;
-pub use server::{AppendOnlyFile, ServerReport};
+pub use server::{AppendOnlyFile, Memory, ServerReport};
 pub use statuses::{EventStatus, Progress, Sought};
 pub(crate) use statuses::{Noted, TRACKED_TARGETS};
 pub use subscriptions::{Change, START_WITHIN_MS, Versioned};
@@ -104,12 +104,14 @@ pub enum OpenError {
 }
 
 impl Streams {
-    /// Connects, and sets up what the first start on a Redis sets up: the number of shards.
+    /// Connects to a server, or to the cluster that it is a node of, and sets up what the first start on a Redis sets up: the
+    /// number of shards.
     ///
     /// # Errors
     /// When Redis cannot be reached, or was set up otherwise.
     pub async fn open(url: &str, prefix: &str, shards: u16, limits: Limits, sealer: Sealer) -> Result<Self, OpenError> {
-        let inner = Inner { connections: Connections::new(url)?, keys: Keys::new(prefix), shards, limits, sealer };
+        let inner =
+            Inner { connections: Connections::open(url).await?, keys: Keys::new(prefix), shards, limits, sealer };
         let streams = Self(Arc::new(inner));
         streams.agree_on_shards().await?;
         Ok(streams)

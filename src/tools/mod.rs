@@ -2,5 +2,6 @@
 
 pub mod bench;
 pub mod demo;
+mod private_cluster;
 mod private_redis;
 pub mod receiver;

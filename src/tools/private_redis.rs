@@ -10,14 +10,20 @@ use std::{
 use anyhow::Context;
 use tempfile::TempDir;
 
+use super::private_cluster::PrivateCluster;
 use crate::{config::Config, redis_server::EmbeddedRedis, shutdown::Shutdown};
 
 const CONFIG_FILE: &str = "config.toml";
 
 /// A running private Redis; its folder goes when it is dropped.
 pub struct PrivateRedis {
-    redis: EmbeddedRedis,
+    servers: Servers,
     folder: TempDir,
+}
+
+enum Servers {
+    One(EmbeddedRedis),
+    Cluster(PrivateCluster),
 }
 
 impl PrivateRedis {
@@ -26,18 +32,41 @@ impl PrivateRedis {
     /// # Errors
     /// The folder cannot be made, or Redis cannot be started.
     pub async fn start(settings: &str, shutdown: &Shutdown) -> anyhow::Result<Self> {
+        let folder = Self::prepare(settings)?;
+        let servers = Servers::One(EmbeddedRedis::start(folder.path(), shutdown).await?);
+        Ok(Self { servers, folder })
+    }
+
+    /// The same as a cluster of so many primaries.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_cluster(settings: &str, primaries: usize) -> anyhow::Result<Self> {
+        let folder = Self::prepare(settings)?;
+        let servers = Servers::Cluster(PrivateCluster::start(folder.path(), primaries).await?);
+        Ok(Self { servers, folder })
+    }
+
+    fn prepare(settings: &str) -> anyhow::Result<TempDir> {
         // A socket's path must be short, and the system's folder for temporary files is.
         let folder = tempfile::Builder::new().prefix("posthaste-").tempdir().context("no temporary folder")?;
         let data_dir = toml::Value::from(folder.path().to_str().context("the temporary folder's path is not UTF-8")?);
         fs::write(folder.path().join(CONFIG_FILE), format!("data_dir = {data_dir}\n{settings}"))
             .context("the temporary folder cannot be written to")?;
-        let redis = EmbeddedRedis::start(folder.path(), shutdown).await?;
-        Ok(Self { redis, folder })
+        Ok(folder)
     }
 
-    /// Where it is, for a Redis client.
-    pub fn url(&self) -> &str {
-        self.redis.url()
+    /// Where it is, for a Redis client; of a cluster its first node.
+    pub fn url(&self) -> String {
+        self.urls().remove(0)
+    }
+
+    /// Where each of its servers is.
+    pub fn urls(&self) -> Vec<String> {
+        match &self.servers {
+            Servers::One(redis) => vec![redis.url().to_owned()],
+            Servers::Cluster(cluster) => cluster.urls(),
+        }
     }
 
     pub fn folder(&self) -> &Path {
@@ -54,7 +83,7 @@ impl PrivateRedis {
     /// # Errors
     /// A setting is refused.
     pub fn config(&self) -> anyhow::Result<Config> {
-        Ok(Config::load(Some(&self.config_file()), [], Some(self.url()))?)
+        Ok(Config::load(Some(&self.config_file()), [], Some(&self.url()))?)
     }
 
     /// Stops it and removes its folder.
@@ -62,7 +91,10 @@ impl PrivateRedis {
     /// # Errors
     /// The folder cannot be removed.
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.redis.stop().await;
+        match self.servers {
+            Servers::One(redis) => redis.stop().await,
+            Servers::Cluster(cluster) => cluster.stop().await?,
+        }
         self.folder.close().context("the temporary folder cannot be removed")
     }
 }

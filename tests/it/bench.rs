@@ -180,14 +180,18 @@ async fn what_takes_long_can_be_measured_small() {
         "scaling, 1 sender",
         "scaling, 2 senders",
         "scaling, 4 senders",
+        "scaling, cluster of 1 primary",
+        "scaling, cluster of 2 primaries",
+        "scaling, cluster of 3 primaries",
     ];
     assert_eq!(measured.cases(), cases);
-    for index in [0, 1, 2, 5, 6, 7] {
+    for index in [0, 1, 2].into_iter().chain(5..=10) {
         measured.delivered(index);
         measured.beside_bare(index);
     }
     measured.within(1, "redis_bytes_per_pending", 1_024.0, 5_000.0);
     measured.within(2, "rate_ratio_to_small", 0.01, 100.0);
+    measured.within(10, "rate_ratio_to_one_server", 0.01, 100.0);
     // The engine looks for work every few seconds, and shows that it is alive.
     measured.within(3, "redis_socket_reads_per_minute_and_process", 1.0, 1e6);
     measured.within(3, "redis_cpu_percent", 0.0, 100.0);

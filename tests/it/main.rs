@@ -4,6 +4,7 @@ mod api;
 mod bench;
 mod chaos;
 mod cli;
+mod cluster;
 mod contract;
 mod crash;
 mod dead_letters;

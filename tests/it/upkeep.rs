@@ -231,7 +231,7 @@ async fn the_gate_closes_before_redis_is_full_and_opens_again() {
     redis.fill().await;
     let engine = Engine::idle(&redis, &[]).await;
     let _janitor = Janitor::start(&engine, keep_all());
-    let (used, _) = engine.streams.memory().await.expect("memory");
+    let used = engine.streams.memory(&[0]).await.expect("memory")[0].used_bytes;
     let mut connection = redis.connect().await;
     let mut set_limit = async |bytes: u64| {
         let mut command = redis::cmd("CONFIG");

@@ -18,6 +18,9 @@ const FANOUT_EVENTS: u64 = 200;
 /// The small backlog that the large one is compared with.
 const SMALL_BACKLOG: u64 = 1_000;
 
+/// Processes that send, where they are most; also where it is the primaries that are counted.
+const MOST_SENDERS: usize = 4;
+
 /// One thing that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Case {
@@ -45,6 +48,8 @@ pub enum Case {
     Memory { webhooks: usize },
     /// So many processes that send.
     Scaling { senders: usize },
+    /// As many of them as send at most, on a cluster of so many primaries.
+    Cluster { primaries: usize },
 }
 
 /// How large the cases are whose size is not the number of their events.
@@ -90,7 +95,10 @@ impl Case {
             }
             Scenario::Idle => vec![Self::Idle { webhooks: webhooks(100_000) }],
             Scenario::Memory => vec![Self::Memory { webhooks: webhooks(20_000) }],
-            Scenario::Scaling => [1, 2, 4].map(|senders| Self::Scaling { senders }).into(),
+            Scenario::Scaling => {
+                let senders = [1, 2, MOST_SENDERS].map(|senders| Self::Scaling { senders });
+                senders.into_iter().chain([1, 2, 3].map(|primaries| Self::Cluster { primaries })).collect()
+            }
             Scenario::All => Scenario::QUICK.into_iter().flat_map(of).collect(),
             Scenario::SlowOnes => Scenario::SLOW.into_iter().flat_map(of).collect(),
         }
@@ -111,7 +119,7 @@ impl Case {
             Self::Publish { webhooks, .. } => Layout::Own(webhooks),
             Self::Many { webhooks } | Self::Idle { webhooks } => Layout::Grouped(webhooks),
             Self::Memory { .. } => Layout::Own(0),
-            Self::Scaling { .. } => Layout::Own(noisy::WEBHOOKS),
+            Self::Scaling { .. } | Self::Cluster { .. } => Layout::Own(noisy::WEBHOOKS),
         }
     }
 
@@ -119,7 +127,16 @@ impl Case {
     pub fn processes(self, wanted: Processes) -> Processes {
         match self {
             Self::Scaling { senders } => Processes::Separate { senders },
+            Self::Cluster { .. } => Processes::Separate { senders: MOST_SENDERS },
             _ => wanted,
+        }
+    }
+
+    /// Of the cluster that it runs on; `None`: one server.
+    pub fn primaries(self) -> Option<usize> {
+        match self {
+            Self::Cluster { primaries } => Some(primaries),
+            _ => None,
         }
     }
 
@@ -136,7 +153,7 @@ impl Case {
             Self::Backlog { .. } => "backlog",
             Self::Idle { .. } => "idle",
             Self::Memory { .. } => "memory",
-            Self::Scaling { .. } => "scaling",
+            Self::Scaling { .. } | Self::Cluster { .. } => "scaling",
         }
     }
 
@@ -144,7 +161,12 @@ impl Case {
     pub fn is_slow(self) -> bool {
         matches!(
             self,
-            Self::Many { .. } | Self::Backlog { .. } | Self::Idle { .. } | Self::Memory { .. } | Self::Scaling { .. }
+            Self::Many { .. }
+                | Self::Backlog { .. }
+                | Self::Idle { .. }
+                | Self::Memory { .. }
+                | Self::Scaling { .. }
+                | Self::Cluster { .. }
         )
     }
 
@@ -154,7 +176,9 @@ impl Case {
     /// Not every event arrived.
     pub async fn run(self, stage: &Stage, options: &Options) -> anyhow::Result<Figures> {
         match self {
-            Self::Throughput { .. } | Self::Scaling { .. } => throughput::run(stage, options.events).await,
+            Self::Throughput { .. } | Self::Scaling { .. } | Self::Cluster { .. } => {
+                throughput::run(stage, options.events).await
+            }
             Self::Fanout { events, .. } => throughput::run(stage, events).await,
             Self::Many { webhooks } => throughput::run(stage, webhooks as u64).await,
             Self::Retries => throughput::run_with_retries(stage, options.events).await,
@@ -171,9 +195,8 @@ impl Case {
     /// The figures shown to people, those of all cases of a scenario alike.
     pub fn columns(self) -> &'static [Column] {
         match self {
-            Self::Throughput { .. } | Self::Fanout { .. } | Self::Many { .. } | Self::Scaling { .. } => {
-                &measure::COLUMNS
-            }
+            Self::Throughput { .. } | Self::Fanout { .. } | Self::Many { .. } => &measure::COLUMNS,
+            Self::Scaling { .. } | Self::Cluster { .. } => &throughput::SCALING_COLUMNS,
             Self::Latency { .. } => &latency::COLUMNS,
             Self::Noisy { .. } => &noisy::COLUMNS,
             Self::Retries => &throughput::RETRIES_COLUMNS,
@@ -197,6 +220,11 @@ impl Case {
                 with: Self::small_backlog(pending),
                 figure: "deliveries_per_second",
                 ratio: "rate_ratio_to_small",
+            }),
+            Self::Cluster { .. } => Some(Comparison {
+                with: Self::Scaling { senders: MOST_SENDERS },
+                figure: "deliveries_per_second",
+                ratio: "rate_ratio_to_one_server",
             }),
             _ => None,
         }
@@ -230,6 +258,8 @@ impl fmt::Display for Case {
             Self::Memory { webhooks } => write!(f, "memory, {webhooks} webhooks"),
             Self::Scaling { senders: 1 } => write!(f, "scaling, 1 sender"),
             Self::Scaling { senders } => write!(f, "scaling, {senders} senders"),
+            Self::Cluster { primaries: 1 } => write!(f, "scaling, cluster of 1 primary"),
+            Self::Cluster { primaries } => write!(f, "scaling, cluster of {primaries} primaries"),
         }
     }
 }

@@ -82,7 +82,7 @@ pub enum Scenario {
     Idle,
     /// What Redis keeps for each thing.
     Memory,
-    /// Deliveries a second by several processes.
+    /// Deliveries a second by several processes, and on several primaries.
     Scaling,
     /// Those that take seconds.
     All,
@@ -170,7 +170,12 @@ async fn run_once(
     shutdown: &Shutdown,
     report: &mut Report,
 ) -> anyhow::Result<Figures> {
-    let setup = Setup { fsync, processes: case.processes(options.processes), layout: case.layout() };
+    let setup = Setup {
+        fsync,
+        processes: case.processes(options.processes),
+        layout: case.layout(),
+        primaries: case.primaries(),
+    };
     let stage = tokio::select! {
         stage = Stage::start(setup, shutdown) => stage?,
         () = shutdown.stopping() => anyhow::bail!("stopped before the end"),

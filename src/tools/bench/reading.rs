@@ -20,7 +20,8 @@ pub type Pids = Vec<u32>;
 pub struct Watched {
     /// All processes of the engine.
     pub engine: Pids,
-    pub redis: u32,
+    /// All servers of Redis.
+    pub redis: Pids,
     pub receiver: u32,
 }
 
@@ -62,16 +63,16 @@ impl Watched {
     ///
     /// # Errors
     /// A process is gone.
-    pub async fn read(&self, redis: &mut MultiplexedConnection) -> anyhow::Result<Reading> {
+    pub async fn read(&self, redis: &mut [MultiplexedConnection]) -> anyhow::Result<Reading> {
         let engine_cpu = self.engine.iter().map(|pid| cpu_seconds(*pid)).sum::<anyhow::Result<f64>>()?;
         let peaks: Vec<u64> = self.engine.iter().map(|pid| peak_bytes(*pid)).collect::<Result<_, _>>()?;
         Ok(Reading {
             engine_cpu,
-            redis_cpu: cpu_seconds(self.redis)?,
+            redis_cpu: self.redis.iter().map(|pid| cpu_seconds(*pid)).sum::<anyhow::Result<f64>>()?,
             publisher_cpu: cpu_seconds(std::process::id())?,
             receiver_cpu: cpu_seconds(self.receiver)?,
             engine_peak_bytes: peaks.into_iter().max().unwrap_or(0),
-            redis: RedisReading::take(redis).await?,
+            redis: RedisReading::take_all(redis).await?,
         })
     }
 }
@@ -84,6 +85,18 @@ impl RedisReading {
     pub async fn take(redis: &mut MultiplexedConnection) -> anyhow::Result<Self> {
         let info: String = redis::cmd("INFO").arg("stats").arg("memory").query_async(redis).await?;
         Self::of(&info).context("Redis does not say what it has done")
+    }
+
+    /// What all servers count, together.
+    async fn take_all(servers: &mut [MultiplexedConnection]) -> anyhow::Result<Self> {
+        let mut sum = Self { commands: 0, socket_reads: 0, data_bytes: 0 };
+        for server in servers {
+            let one = Self::take(server).await?;
+            sum.commands += one.commands;
+            sum.socket_reads += one.socket_reads;
+            sum.data_bytes += one.data_bytes;
+        }
+        Ok(sum)
     }
 
     fn of(info: &str) -> Option<Self> {

@@ -221,7 +221,7 @@ mod tests {
             ("BACKLOG", 2),
             ("IDLE", 1),
             ("MEMORY", 1),
-            ("SCALING", 3),
+            ("SCALING", 6),
         ];
         assert_eq!(shape, expected);
         for row in tables.iter().flatten() {

@@ -61,6 +61,8 @@ pub struct Setup {
     pub fsync: Fsync,
     pub processes: Processes,
     pub layout: Layout,
+    /// Of a cluster; `None`: one server.
+    pub primaries: Option<usize>,
 }
 
 /// All that a run needs.
@@ -78,7 +80,8 @@ pub struct Stage {
     _lanes: JoinSet<()>,
     engine: Mutex<Engine>,
     watched: Watched,
-    connection: MultiplexedConnection,
+    /// One to each server.
+    connections: Vec<MultiplexedConnection>,
     redis: PrivateRedis,
 }
 
@@ -98,12 +101,21 @@ impl Stage {
     /// # Errors
     /// Something cannot be started.
     pub async fn start(setup: Setup, shutdown: &Shutdown) -> anyhow::Result<Self> {
-        let redis = PrivateRedis::start(SETTINGS, shutdown).await?;
-        let connecting = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
-        let client = redis::Client::open(redis.url())?;
-        let mut connection = client.get_multiplexed_async_connection_with_config(&connecting).await?;
-        set_fsync(&mut connection, setup.fsync).await?;
-        let (redis_pid, redis_version) = server(&mut connection).await?;
+        let redis = match setup.primaries {
+            None => PrivateRedis::start(SETTINGS, shutdown).await?,
+            Some(primaries) => PrivateRedis::start_cluster(SETTINGS, primaries).await?,
+        };
+        let (mut connections, mut redis_pids, mut redis_version) = (Vec::new(), Vec::new(), String::new());
+        for url in redis.urls() {
+            let connecting = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+            let client = redis::Client::open(url)?;
+            let mut connection = client.get_multiplexed_async_connection_with_config(&connecting).await?;
+            set_fsync(&mut connection, setup.fsync).await?;
+            let (pid, version) = server(&mut connection).await?;
+            redis_version = version;
+            redis_pids.push(pid);
+            connections.push(connection);
+        }
         let receiver = Receiver::start(own_program()?).await?;
         let engine = Engine::start(&redis, setup.processes).await?;
         let config = redis.config()?;
@@ -122,10 +134,10 @@ impl Stage {
             webhook: None,
             engine_processes: engine.pids.len(),
             _lanes: lanes,
-            watched: Watched { engine: engine.pids.clone(), redis: redis_pid, receiver: receiver.pid },
+            watched: Watched { engine: engine.pids.clone(), redis: redis_pids, receiver: receiver.pid },
             receiver,
             engine: Mutex::new(engine),
-            connection,
+            connections,
             redis,
         };
         stage.webhook = stage.maker.create_all(setup.layout).await?;
@@ -225,9 +237,9 @@ impl Stage {
         self.webhook.context("the run has no webhook")
     }
 
-    /// A connection of the benchmark's own, to look at Redis by plain commands.
+    /// A connection of the benchmark's own, to look at Redis (of a cluster, its first node) by plain commands.
     pub fn connection(&self) -> MultiplexedConnection {
-        self.connection.clone()
+        self.connections[0].clone()
     }
 
     /// What has been used up to now; peaks of memory begin anew.
@@ -244,7 +256,7 @@ impl Stage {
     /// # Errors
     /// A process is gone.
     pub async fn reading(&self) -> anyhow::Result<Reading> {
-        self.watched.read(&mut self.connection()).await
+        self.watched.read(&mut self.connections.clone()).await
     }
 
     /// Ends everything.

@@ -19,6 +19,18 @@ pub const RETRIES_COLUMNS: [Column; 8] = [
     Column::new("DUPLICATES", "duplicates", 0),
 ];
 
+pub const SCALING_COLUMNS: [Column; 9] = [
+    Column::new("DELIVERIES/S", "deliveries_per_second", 0),
+    Column::new("RATIO TO BARE", "ratio_to_bare", 3),
+    Column::new("TO ONE SERVER", "rate_ratio_to_one_server", 2),
+    Column::new("CPU S/1,000: ENGINE", "engine_cpu_seconds_per_1000", 3),
+    Column::new("REDIS", "redis_cpu_seconds_per_1000", 3),
+    Column::new("COMMANDS", "redis_commands_per_delivery", 1),
+    Column::new("SOCKET READS", "redis_socket_reads_per_delivery", 2),
+    Column::new("ENGINE MB", "engine_peak_mb", 0),
+    Column::new("DUPLICATES", "duplicates", 0),
+];
+
 /// Measures so many events through the engine, then as many deliveries without it.
 ///
 /// # Errors

@@ -45,7 +45,12 @@ impl Engine {
 
     /// The same, with settings as the environment gives them: `("POSTHASTE_DELIVERY__MAX_BACKLOG", "10")`.
     pub async fn with_settings(redis: &TestRedis, settings: &[(&str, &str)]) -> Self {
-        let mut engine = Self::idle(redis, settings).await;
+        Self::at(&redis.url(), settings).await
+    }
+
+    /// A dispatcher, a sender and the sources, on the Redis there.
+    pub async fn at(url: &str, settings: &[(&str, &str)]) -> Self {
+        let mut engine = Self::idle_at(url, settings).await;
         for role in [Role::Dispatcher, Role::Sender, Role::Sources] {
             engine.run(role);
         }
@@ -54,6 +59,11 @@ impl Engine {
 
     /// No role yet.
     pub async fn idle(redis: &TestRedis, settings: &[(&str, &str)]) -> Self {
+        Self::idle_at(&redis.url(), settings).await
+    }
+
+    /// No role yet, on the Redis there.
+    pub async fn idle_at(url: &str, settings: &[(&str, &str)]) -> Self {
         let base = [
             ("POSTHASTE_TARGETS__ALLOW_CIDRS", "127.0.0.0/8"),
             ("POSTHASTE_REDIS__SHARDS", "4"),
@@ -61,7 +71,7 @@ impl Engine {
             ("POSTHASTE_SHUTDOWN_GRACE_SECONDS", "5"),
         ];
         let env = base.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let config = Config::load(None, env.collect::<BTreeMap<_, _>>(), Some(&redis.url())).expect("settings");
+        let config = Config::load(None, env.collect::<BTreeMap<_, _>>(), Some(url)).expect("settings");
         let streams = connect::open(&config).await.expect("an open Redis");
         let mut lanes = JoinSet::new();
         let types = TypeChecker::new(&streams, config.api.strict_types);

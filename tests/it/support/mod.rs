@@ -2,6 +2,7 @@
 
 pub mod checks;
 pub mod clock;
+pub mod cluster;
 pub mod engine;
 pub mod program;
 pub mod queue;

@@ -57,7 +57,12 @@ impl Program {
     }
 
     pub fn on(redis: &TestRedis) -> Self {
-        let environment = vec![("POSTHASTE_REDIS__URL", redis.url()), (SHARDS.0, SHARDS.1.to_owned())];
+        Self::at(redis.url())
+    }
+
+    /// One that uses the Redis there.
+    pub fn at(url: String) -> Self {
+        let environment = vec![("POSTHASTE_REDIS__URL", url), (SHARDS.0, SHARDS.1.to_owned())];
         Self { environment, ..Self::new() }
     }
 

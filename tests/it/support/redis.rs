@@ -137,7 +137,7 @@ impl TestRedis {
 }
 
 /// Whichever server is installed.
-fn program() -> &'static str {
+pub(super) fn program() -> &'static str {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_installed = |name: &&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
     ["redis-server", "valkey-server"].into_iter().find(is_installed).unwrap_or("redis-server")

@@ -110,12 +110,12 @@ impl Connections {
     }
 
     /// Every server that keeps something; in a cluster each with its address.
-    pub async fn servers(&self) -> Vec<(Server, Option<String>)> {
+    pub fn servers(&self) -> Vec<(Server, Option<String>)> {
         match self {
             Self::Server(server) => vec![(server.clone(), None)],
             Self::Cluster(cluster) => {
                 let named = |server: &Server| (server.clone(), Some(server.info().addr().to_string()));
-                cluster.map().await.primaries.iter().map(named).collect()
+                cluster.map().primaries.iter().map(named).collect()
             }
         }
     }
@@ -148,7 +148,7 @@ impl Connections {
         match self {
             Self::Server(server) => subscribed.connections.push(dedicated(server.subscribed(channels, sender).await?)),
             Self::Cluster(cluster) => {
-                let parts = cluster.by_owner(channels).await?;
+                let parts = cluster.by_owner(channels)?;
                 let asked = parts.iter().map(|(server, channels)| server.subscribed(channels, sender.clone()));
                 for answer in join_all(asked).await {
                     match answer {

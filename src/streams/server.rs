@@ -49,7 +49,7 @@ impl Streams {
     /// Looks at the server's version, memory policy and persistence; in a cluster at those of every primary. What differs is
     /// told of the worst of them, by its address.
     pub async fn server_report(&self) -> Result<ServerReport> {
-        let servers = self.0.connections.servers().await;
+        let servers = self.0.connections.servers();
         let reports = try_join_all(servers.iter().map(|(server, _)| ServerReport::of(server))).await?;
         let names = servers.into_iter().map(|(_, name)| name);
         ServerReport::of_all(names.zip(reports).collect())

@@ -1,13 +1,11 @@
 //! A Redis Cluster: which node has which slot, and what to do when it has moved.
 //!
 //! The map of slots is read from the nodes at the start and whenever a node says, or a broken connection suggests, that it is
-//! out of date. How often a call is tried, and for how long, is said here: nothing below tries by itself.
+//! out of date. How often a call is tried, and for how long, is said here; below, only a connection that was found closed is
+//! replaced.
 
 use std::{
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -40,8 +38,6 @@ struct Inner {
     /// The node that the settings name.
     named: Server,
     map: RwLock<Arc<Map>>,
-    /// Something read outside of this failed, maybe as its slot has moved.
-    is_doubted: AtomicBool,
     /// One reads the map at a time, for all who want it.
     reading: Mutex<()>,
 }
@@ -131,41 +127,29 @@ impl Cluster {
         let named = named.among_others();
         let none =
             Map { number: 0, primaries: vec![], others: vec![named.clone()], owners: vec![NOBODY; SLOTS.into()] };
-        let cluster = Self(Arc::new(Inner {
-            named,
-            map: RwLock::new(Arc::new(none)),
-            is_doubted: AtomicBool::new(false),
-            reading: Mutex::new(()),
-        }));
+        let cluster = Self(Arc::new(Inner { named, map: RwLock::new(Arc::new(none)), reading: Mutex::new(()) }));
         cluster.read_map(0).await?;
         Ok(cluster)
     }
 
-    /// The map, read anew where it is doubted.
-    pub(super) async fn map(&self) -> Arc<Map> {
-        let map = self.last_map();
-        if !self.0.is_doubted.swap(false, Ordering::Relaxed) {
-            return map;
-        }
-        // A cluster that nobody can ask is what the call itself will find.
-        self.read_map(map.number).await.unwrap_or(map)
-    }
-
-    fn last_map(&self) -> Arc<Map> {
+    /// The map as it was read last.
+    pub(super) fn map(&self) -> Arc<Map> {
         // No code that can panic runs while it is locked.
         self.0.map.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Has the map read anew before the next use.
+    /// Has the map read anew, as something failed that was read outside of this. Nobody waits for it: most of it is right.
     pub(super) fn doubt(&self) {
-        self.0.is_doubted.store(true, Ordering::Relaxed);
+        let cluster = self.clone();
+        // A cluster that nobody can ask is what the next call will find.
+        tokio::spawn(async move { cluster.read_map(cluster.map().number).await.is_ok() });
     }
 
     /// Reads the map, unless somebody has since it had `number`: from all nodes at once, and of their answers takes the one
     /// that knows of the latest change.
     async fn read_map(&self, number: u64) -> Result<Arc<Map>> {
         let _one = self.0.reading.lock().await;
-        let map = self.last_map();
+        let map = self.map();
         if map.number > number {
             return Ok(map);
         }
@@ -219,7 +203,7 @@ impl Cluster {
     }
 
     async fn anywhere<T: FromRedisValue>(&self, work: Work<'_>) -> Result<T> {
-        let map = self.map().await;
+        let map = self.map();
         let mut failure = unowned(0);
         for server in &map.primaries {
             match server.carry_out(work).await {
@@ -236,8 +220,8 @@ impl Cluster {
     ///
     /// # Errors
     /// Nobody has the slot of one.
-    pub(super) async fn by_owner(&self, channels: &[String]) -> Result<Vec<(Server, Vec<String>)>> {
-        let map = self.map().await;
+    pub(super) fn by_owner(&self, channels: &[String]) -> Result<Vec<(Server, Vec<String>)>> {
+        let map = self.map();
         let mut parts: Vec<(Server, Vec<String>)> = Vec::new();
         for channel in channels {
             let slot = slot_of(channel.as_bytes());
@@ -274,7 +258,7 @@ impl<'c> Way<'c> {
     /// The node to call now.
     async fn server(&mut self) -> Result<Server> {
         loop {
-            let map = self.cluster.map().await;
+            let map = self.cluster.map();
             let owner = map.owner(self.slot).cloned();
             self.map = Some(map);
             match owner {

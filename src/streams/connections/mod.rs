@@ -9,7 +9,10 @@ mod server;
 mod slots;
 mod work;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use redis::{Cmd, FromRedisValue, IntoConnectionInfo, PushInfo, aio::MultiplexedConnection, io::tcp::TcpSettings};
@@ -29,7 +32,7 @@ const EACH_WITHIN: Duration = Duration::from_secs(1);
 /// The connections to Redis; cheap to clone.
 #[derive(Clone)]
 pub(super) enum Connections {
-    Server(Server),
+    Server(Arc<Server>),
     Cluster(Cluster),
 }
 
@@ -44,7 +47,7 @@ impl Connections {
         let server = Server::new(info)?;
         Ok(match cluster::is_node(&server).await? {
             true => Self::Cluster(Cluster::known_by(server).await?),
-            false => Self::Server(server),
+            false => Self::Server(Arc::new(server)),
         })
     }
 
@@ -113,12 +116,12 @@ impl Connections {
     }
 
     /// Every server that keeps something; in a cluster each with its address.
-    pub async fn servers(&self) -> Vec<(Server, Option<String>)> {
+    pub fn servers(&self) -> Vec<(Server, Option<String>)> {
         match self {
-            Self::Server(server) => vec![(server.clone(), None)],
+            Self::Server(server) => vec![(Server::clone(server), None)],
             Self::Cluster(cluster) => {
                 let named = |server: &Server| (server.clone(), Some(server.info().addr().to_string()));
-                cluster.map().await.primaries.iter().map(named).collect()
+                cluster.map().primaries.iter().map(named).collect()
             }
         }
     }
@@ -126,7 +129,7 @@ impl Connections {
     /// The server that keeps a key.
     pub async fn server_of(&self, key: &str) -> Result<Server> {
         match self {
-            Self::Server(server) => Ok(server.clone()),
+            Self::Server(server) => Ok(Server::clone(server)),
             Self::Cluster(cluster) => cluster.server_of(key.as_bytes()).await,
         }
     }
@@ -151,7 +154,7 @@ impl Connections {
         match self {
             Self::Server(server) => subscribed.connections.push(dedicated(server.subscribed(channels, sender).await?)),
             Self::Cluster(cluster) => {
-                let parts = cluster.by_owner(channels).await?;
+                let parts = cluster.by_owner(channels)?;
                 let asked = parts.iter().map(|(server, channels)| server.subscribed(channels, sender.clone()));
                 for answer in join_all(asked).await {
                     match answer {

@@ -28,9 +28,9 @@ pub(in crate::streams) struct Readers {
 }
 
 enum Part {
-    Idle(Dedicated),
+    Idle(Box<Dedicated>),
     /// A read that began in an earlier call and has not ended: it goes on, so that nothing is lost that it is handed.
-    Reading(BoxFuture<'static, (Dedicated, Result<Value>)>),
+    Reading(BoxFuture<'static, (Box<Dedicated>, Result<Value>)>),
 }
 
 impl Readers {
@@ -60,7 +60,7 @@ impl Readers {
                 None => {
                     let command = command(&group);
                     let key = String::from_utf8_lossy(key_of(&command).unwrap_or_default());
-                    self.connections.dedicated(&key, self.block).await?
+                    Box::new(self.connections.dedicated(&key, self.block).await?)
                 }
             };
             let read = read(connection, command(&group)).boxed();
@@ -99,7 +99,7 @@ impl Readers {
     }
 }
 
-async fn read(mut connection: Dedicated, command: Cmd) -> (Dedicated, Result<Value>) {
+async fn read(mut connection: Box<Dedicated>, command: Cmd) -> (Box<Dedicated>, Result<Value>) {
     let answer = connection.run(&command).await;
     (connection, answer)
 }

@@ -55,6 +55,12 @@ impl TestCluster {
                 info.contains("role:slave") && info.contains("master_link_status:up")
             })
             .await;
+        // Until then it does not let go when it is asked to.
+        cluster
+            .until("the primary knows its replica", async || {
+                !cluster.ask::<Vec<String>>(0, &["CLUSTER", "REPLICAS", &primary]).await.is_empty()
+            })
+            .await;
         cluster
     }
 

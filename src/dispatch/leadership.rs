@@ -72,7 +72,7 @@ impl Leadership {
     }
 
     async fn turn(&mut self) -> Result<()> {
-        let worker = format!("{ROLE}{}", self.process);
+        let worker = self.worker();
         let led = self.led.borrow().clone();
         let (held, others): (Vec<ShardId>, Vec<ShardId>) = self.streams.shards().partition(|shard| led.contains(shard));
         let (held_seats, other_seats) = (seats(&held), seats(&others));
@@ -147,7 +147,12 @@ impl Leadership {
         let led = seats(&self.led.borrow());
         self.set_led(Vec::new());
         self.streams.resign(&led, &self.process).await?;
-        self.streams.check_out(&format!("{ROLE}{}", self.process)).await
+        self.streams.check_out(&self.worker()).await
+    }
+
+    /// What the list of workers has of this process as a dispatcher.
+    fn worker(&self) -> [String; 1] {
+        [format!("{ROLE}{}", self.process)]
     }
 }
 

@@ -204,10 +204,10 @@ impl Process<'_> {
             self.start_dispatcher(&mut tasks);
         }
         if self.role.is(Role::Sources) {
-            let (streams, name, shutdown) = (self.streams.clone(), self.name.clone(), self.shutdown.clone());
+            let (streams, worker, shutdown) = (self.streams.clone(), self.worker("sources"), self.shutdown.clone());
             let (types, traces) = (self.types.clone(), self.traces.clone());
             let max = self.config.delivery.max_payload_bytes;
-            tasks.spawn(done(sources::run(streams, self.manager(), types, name, max, traces, shutdown)));
+            tasks.spawn(done(sources::run(streams, self.manager(), types, worker, max, traces, shutdown)));
         }
         if self.role.is(Role::Sender) {
             self.start_sender(&mut tasks)?;
@@ -219,8 +219,8 @@ impl Process<'_> {
         if let (Some(listener), Some(admin_key)) = (listeners.api, admin_key) {
             self.greet(&listener, &admin_key);
             self.start_api(listener, &admin_key, &mut tasks, &mut lanes)?;
-            self.list_as("api", &mut tasks);
         }
+        self.stay_listed(&mut tasks);
         tracing::info!(role = self.role.name(), process = self.name, "ready");
         shutdown::run_until_stopped(tasks, self.shutdown, self.config.shutdown_grace).await
     }
@@ -256,13 +256,21 @@ impl Process<'_> {
             events: self.events.clone(),
         };
         tasks.spawn(done(send::run(self.streams.clone(), post, settings, self.shutdown.clone())));
-        self.list_as("sender", tasks);
         Ok(())
     }
 
-    fn list_as(&self, role: &str, tasks: &mut Tasks) {
-        let worker = format!("{role}:{}", self.name);
-        tasks.spawn(done(stay_listed(self.streams.clone(), worker, self.shutdown.clone())));
+    /// Keeps what this process does in the list of workers. As a dispatcher it lists itself.
+    fn stay_listed(&self, tasks: &mut Tasks) {
+        let roles = [(Role::Sources, "sources"), (Role::Sender, "sender"), (Role::Api, "api")];
+        let listed = roles.into_iter().filter(|(role, _)| self.role.is(*role)).map(|(_, name)| self.worker(name));
+        let listed: Vec<String> = listed.collect();
+        if !listed.is_empty() {
+            tasks.spawn(done(stay_listed(self.streams.clone(), listed, self.shutdown.clone())));
+        }
+    }
+
+    fn worker(&self, role: &str) -> String {
+        format!("{role}:{}", self.name)
     }
 
     fn start_api(
@@ -324,11 +332,11 @@ async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps a worker in the list of those alive.
-async fn stay_listed(streams: Streams, worker: String, shutdown: Shutdown) {
+/// Keeps workers in the list of those alive.
+async fn stay_listed(streams: Streams, workers: Vec<String>, shutdown: Shutdown) {
     let mut backoff = Backoff::new("saying that it is alive");
     while !shutdown.is_stopping() {
-        match streams.check_in(&worker).await {
+        match streams.check_in(&workers).await {
             Ok(_) => {
                 backoff.recovered();
                 tokio::select! {
@@ -340,7 +348,7 @@ async fn stay_listed(streams: Streams, worker: String, shutdown: Shutdown) {
         }
     }
     // Whoever cannot say so is forgotten after a minute.
-    let _ = streams.check_out(&worker).await;
+    let _ = streams.check_out(&workers).await;
 }
 
 /// A name of this process that no other has: host, process id, and chance.

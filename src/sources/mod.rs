@@ -37,12 +37,11 @@ pub async fn run(
     streams: Streams,
     manager: Manager,
     types: TypeChecker,
-    process: String,
+    worker: String,
     max_payload_bytes: usize,
     traces: Traces,
     shutdown: Shutdown,
 ) {
-    let worker = format!("sources:{process}");
     let mut backoff = Backoff::new("moving events from the front door");
     let mut mover = Mover { streams: streams.clone(), manager, types, max_payload_bytes, traces, gone: HashMap::new() };
     let work = async {
@@ -64,19 +63,14 @@ pub async fn run(
         () = shutdown.stopping() => {}
         () = work => {}
     }
-    let left = async {
-        streams.resign(&[Seat::FrontDoor], &worker).await?;
-        streams.check_out(&worker).await
-    };
-    if let Err(error) = left.await {
+    if let Err(error) = streams.resign(&[Seat::FrontDoor], &worker).await {
         tracing::debug!(%error, "could not let go of the front door: another takes over in a few seconds");
     }
 }
 
-/// Says that it is there; whether it is the one that moves.
+/// Whether it is the one that moves.
 async fn leads(streams: &Streams, worker: &str) -> Result<bool> {
-    let (_, leads) = tokio::try_join!(streams.check_in(worker), streams.lead(&[Seat::FrontDoor], worker))?;
-    Ok(leads == [true])
+    Ok(streams.lead(&[Seat::FrontDoor], worker).await? == [true])
 }
 
 /// Moves as long as it leads.

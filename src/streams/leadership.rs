@@ -75,10 +75,10 @@ impl Streams {
         Ok(())
     }
 
-    /// Says that a worker (`role:process`) is alive, and lists those that are.
-    pub async fn check_in(&self, worker: &str) -> Result<Vec<String>> {
+    /// Says that workers (each `role:process`) are alive, and lists those that are.
+    pub async fn check_in(&self, workers: &[String]) -> Result<Vec<String>> {
         let mut command = scripts::CHECK_IN.on(&self.keys().global("workers"));
-        command.arg("").arg(worker).arg(ALIVE_FOR.as_millis() as u64).arg(FORGOTTEN_AFTER.as_millis() as u64);
+        command.arg("").arg(ALIVE_FOR.as_millis() as u64).arg(FORGOTTEN_AFTER.as_millis() as u64).arg(workers);
         self.0.connections.call(&scripts::CHECK_IN, &command).await
     }
 
@@ -89,9 +89,9 @@ impl Streams {
         self.0.connections.run(command.arg(self.keys().global("workers")).arg(since).arg("+inf")).await
     }
 
-    /// Says that a worker has stopped.
-    pub async fn check_out(&self, worker: &str) -> Result<()> {
-        self.0.connections.run(redis::cmd("ZREM").arg(self.keys().global("workers")).arg(worker)).await
+    /// Says that workers have stopped.
+    pub async fn check_out(&self, workers: &[String]) -> Result<()> {
+        self.0.connections.run(redis::cmd("ZREM").arg(self.keys().global("workers")).arg(workers)).await
     }
 
     /// Redis' clock: Unix milliseconds.

@@ -91,7 +91,7 @@ async fn what_moves_on_and_frees_goes_on() {
     // Somebody has to lead, or nobody trims.
     assert_eq!(streams.lead(&[Seat::Shard(SHARD), Seat::FrontDoor], "me").await.unwrap(), [true, true]);
     assert_eq!(streams.lead(&[Seat::Shard(SHARD)], "you").await.unwrap(), [false]);
-    assert_eq!(streams.check_in("dispatcher:me").await.unwrap(), ["dispatcher:me"]);
+    assert_eq!(streams.check_in(&["dispatcher:me".to_owned()]).await.unwrap(), ["dispatcher:me"]);
     // A limit is what keeps it from getting worse.
     let limits = TenantLimits { max_stored_mb: Some(1), ..TenantLimits::default() };
     let tenant = Tenant { limits, ..Tenant::unnamed("acme", 0) };

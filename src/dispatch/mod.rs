@@ -32,10 +32,6 @@ use crate::{
 const BLOCK: Duration = Duration::from_secs(5);
 /// Events read at once.
 const EVENTS_A_READ: usize = 32;
-/// Where a read finds so many events, and there was room for more, the next one waits: a call for many costs Redis, and all
-/// that follows, a part of what many calls cost.
-const MANY: usize = 8;
-const GATHER: Duration = Duration::from_millis(4);
 
 /// Reads the logs of the shards it leads until it is told to stop.
 ///
@@ -103,13 +99,7 @@ impl Dispatcher {
         }
         let places = self.places().await?;
         let Some(read) = self.read(&places).await? else { return Ok(()) };
-        let lengths = read.iter().map(|(_, entries)| entries.len());
-        let (count, longest) = (lengths.clone().sum::<usize>(), lengths.max().unwrap_or(0));
-        self.expand(read).await?;
-        if count >= MANY && longest < EVENTS_A_READ {
-            tokio::time::sleep(GATHER).await;
-        }
-        Ok(())
+        self.expand(read).await
     }
 
     /// Notices a change of the shards it leads.

@@ -17,10 +17,8 @@ use crate::{
     streams::{Ending, Error, SETTLE_AT_MOST, SettleAnswer, Settled, ShardId, Streams},
 };
 
-/// How long a result waits for the next one while more are under way, and for how long in all: where many arrive they
-/// share a call, and a lone one does not wait for what is slow.
-const WAIT_FOR_NEXT: Duration = Duration::from_millis(1);
-const LINGER: Duration = Duration::from_millis(8);
+/// How long a result waits for others while more are under way.
+const LINGER: Duration = Duration::from_millis(2);
 
 /// A result on its way, with the slot that its delivery takes up.
 pub struct Report {
@@ -88,7 +86,7 @@ impl Settler {
             if part.settled.len() == SETTLE_AT_MOST || self.held.count() <= count {
                 return parts;
             }
-            match timeout_at(deadline.min(Instant::now() + WAIT_FOR_NEXT), self.reports.recv()).await {
+            match timeout_at(deadline, self.reports.recv()).await {
                 Ok(Some(report)) => next = report,
                 Ok(None) | Err(_) => return parts,
             }

@@ -257,11 +257,15 @@ impl LogReader {
         places: &BTreeMap<ShardId, StreamId>,
         count: usize,
     ) -> Result<Vec<(ShardId, Vec<LogEntry>)>> {
-        let (keys, block) = (self.streams.keys().clone(), self.block.as_millis() as u64);
+        let (keys, connections) = (self.streams.keys(), &self.streams.0.connections);
         let shards: Vec<ShardId> = places.keys().copied().collect();
-        let read = self.readers.read(&shards, |shards| {
+        let command = |shards: &[ShardId], block: Option<Duration>| {
             let mut command = redis::cmd("XREAD");
-            command.arg("COUNT").arg(count).arg("BLOCK").arg(block).arg("STREAMS");
+            command.arg("COUNT").arg(count);
+            if let Some(block) = block {
+                command.arg("BLOCK").arg(block.as_millis() as u64);
+            }
+            command.arg("STREAMS");
             for shard in shards {
                 command.arg(keys.of(*shard, "events"));
             }
@@ -269,9 +273,18 @@ impl LogReader {
                 command.arg(places[shard].to_string());
             }
             command
-        });
+        };
+        let mut read = self.readers.read(&shards, |shards| command(shards, Some(self.block))).await?;
+        // A server that has become a replica is read as before, and may get nothing new. What is shared leads to the primary, as
+        // it writes; in a cluster a replica refuses the read.
+        if read.is_empty() && !connections.is_cluster() {
+            read = raw::read_by_stream(connections.run(&command(&shards, None)).await?)?;
+            if !read.is_empty() {
+                self.readers = Readers::new(connections.clone(), self.block);
+            }
+        }
         let mut found = Vec::new();
-        for (key, entries) in read.await? {
+        for (key, entries) in read {
             let shard = shards.iter().find(|shard| keys.of(**shard, "events") == key);
             let shard = *shard.ok_or_else(|| unreadable("a stream nobody asked for"))?;
             found.push((shard, entries.into_iter().map(|read| log_entry(shard, read)).collect()));

@@ -1,18 +1,20 @@
 //! Faults around the engine: a full Redis, a failover, bodies that outlive the log, backlogs that are full.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use posthaste::{
     domain::{id::StreamId, outcome::Reason},
     publish::PublishError,
     roles::Role,
-    streams::Error,
+    secrets::Sealer,
+    streams::{Append, Error, Limits, Streams},
 };
 
 use crate::support::{
     engine::{Engine, PATIENCE, new_event, quick_retry, wait_until},
     receiver::{Receiver, Reply},
     redis::TestRedis,
+    samples::event,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,6 +73,32 @@ async fn work_goes_on_when_a_redis_that_became_a_replica_is_the_primary_again() 
     publishing.await.expect("no panic").expect("a published event");
     receiver.wait_for(|received| received.len() == 2, PATIENCE).await;
     engine.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_reader_of_the_log_whose_server_became_a_replica_gets_what_is_new_all_the_same() {
+    let (old, new) = (TestRedis::start().await, TestRedis::start().await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let name = folder.path().join("redis.sock");
+    let lead_to = |redis: &TestRedis| {
+        let _ = std::fs::remove_file(&name);
+        std::os::unix::fs::symlink(redis.url().trim_start_matches("unix://"), &name).expect("a name");
+    };
+    lead_to(&old);
+    let limits = Limits { max_backlog: 10, max_dead: 10, disable_after: Duration::from_secs(60) };
+    let streams = Streams::open(&format!("unix://{}", name.display()), "q", 1, limits, Sealer::new(&[])).await;
+    let streams = streams.expect("a Redis");
+    let mut reader = streams.log_reader(Duration::from_millis(1)).await.expect("a reader");
+    let places = BTreeMap::from([(0, StreamId::ZERO)]);
+    assert!(reader.read(&places, 10).await.expect("an answer").is_empty());
+
+    lead_to(&new);
+    let mut connection = old.connect().await;
+    redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec_async(&mut connection).await.expect("a replica");
+    let batch = [Append::Event { event: event("a.b"), source_id: None }];
+    wait_until("the new primary takes events", async || streams.append(0, "call", &batch, &[]).await.is_ok()).await;
+    let read = reader.read(&places, 10).await.expect("an answer");
+    assert_eq!(read.iter().map(|(shard, entries)| (*shard, entries.len())).collect::<Vec<_>>(), [(0, 1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

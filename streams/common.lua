@@ -85,9 +85,9 @@ local function owe(ev, tenant, bytes)
   call('HINCRBY', P .. ':owed', tenant, bytes)
 end
 
--- One entry less names each of these events, for each time that it is listed. With its last one nobody is owed it any more: its tenant has so much less
--- stored, its spilled body goes, and its status begins to age. `owed` is what the status of each says of that, where it was
--- read.
+-- One entry less names each of these events, for each time that it is listed. With its last one nobody is owed it any more:
+-- its tenant has so much less stored, its spilled body goes, and its status begins to age. `owed` is what the status of each
+-- says of that, where it was read.
 local function unref(events, owed)
   local times, named = {}, {}
   for _, ev in ipairs(events) do

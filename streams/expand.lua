@@ -1,11 +1,11 @@
 #!lua
 -- Puts events on the delivery streams of those who want them, in log order and each once. Refused when memory is short.
 -- ARGV 2 backlog limit  3 dead letter limit  4 events (MessagePack, each an array:
---        the event before it, ev, cursor expected, next cursor or "" with the last chunk, 1 to note each target, type, nonce, tenant,
---        bytes of its body, subscriptions sorted)
+--        the event before it, ev, cursor expected, next cursor or "" with the last chunk, 1 to note each target, type, nonce,
+--        tenant, bytes of its body, subscriptions sorted)
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
--- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (what follows that comes first) | CURSOR c (go on
--- after c)
+-- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (what follows that comes first) |
+-- CURSOR c (go on after c)
 -- All entries are added first, then each subscription is planned once; what says that an event is done comes last.
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
 local refs, exp = P .. ':refs', P .. ':exp'
@@ -73,10 +73,8 @@ local isCut = call('EXISTS', exp) == 1
 -- The refusal of an item, and its argument; nil where it is done.
 local function take(item)
   local previous, ev, cursor, following, track, type, nonce, tenant, bytes, subs = unpack(item, 1, 10)
-  if previous ~= place then
-    if before(place, ev) then return 'ORDER', place end
-    return
-  end
+  if not before(place, ev) then return end
+  if previous ~= place then return 'ORDER', place end
   local at = cursors[ev] or isCut and call('HGET', exp, ev) or ''
   if at ~= cursor then return 'CURSOR', at end
   isOwed[ev] = expand(ev, cursor == '' and following == '', track, type, nonce, tenant, bytes, subs)

@@ -84,7 +84,9 @@ impl Leadership {
             self.streams.leaders(&other_seats)
         );
         // In a cluster a part may be away and the rest not: nobody leads what is, and the list is as it was.
-        let is_any_there = alive.is_ok() || !held.is_empty() && kept.is_ok() || !others.is_empty() && leaders.is_ok();
+        let is_cluster = self.streams.is_cluster();
+        let is_part_there = alive.is_ok() || !held.is_empty() && kept.is_ok() || !others.is_empty() && leaders.is_ok();
+        let is_any_there = is_cluster && is_part_there;
         let alive = but_for_absence(alive, is_any_there)?.unwrap_or_else(|| self.dispatchers.0.clone());
         let kept = but_for_absence(kept, is_any_there)?.unwrap_or_else(|| vec![false; held.len()]);
         let leaders = but_for_absence(leaders, is_any_there)?.unwrap_or_else(|| vec![None; others.len()]);
@@ -106,7 +108,8 @@ impl Leadership {
         // What is another's, or goes, is known whatever becomes of the next call.
         self.set_led(stays.to_vec());
         // As was just seen, others are.
-        let got = but_for_absence(self.streams.lead(&seats(&asked), &self.process).await, true)?.unwrap_or_default();
+        let got =
+            but_for_absence(self.streams.lead(&seats(&asked), &self.process).await, is_cluster)?.unwrap_or_default();
         let got = asked.iter().zip(got).filter(|(_, got)| *got).map(|(shard, _)| shard);
         let mut led: Vec<ShardId> = stays.iter().chain(got).copied().collect();
         led.sort_unstable();

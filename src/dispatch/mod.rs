@@ -93,12 +93,18 @@ impl Dispatcher {
     async fn turn(&mut self) -> Result<()> {
         self.take_over();
         if self.shards.is_empty() {
+            // What it still reads would be of places that others pass meanwhile.
+            self.reader = None;
             // An error means that leadership has ended, and with it this process.
             drop(self.led.changed().await);
             return Ok(());
         }
         let places = self.places().await?;
         let Some(read) = self.read(&places).await? else { return Ok(()) };
+        if read.is_empty() {
+            // Redis may have lost the end of a log, and events have come since at places before ours.
+            self.shards.values_mut().for_each(|shard| shard.place = None);
+        }
         self.expand(read).await
     }
 
@@ -133,7 +139,6 @@ impl Dispatcher {
                 self.reader = Some(reader);
                 read.map(Some)
             }
-            // The connection goes with its read.
             _ = self.led.changed() => Ok(None),
         }
     }

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::{
     sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
@@ -147,7 +147,7 @@ async fn end(mut deliveries: JoinSet<()>, mut settling: JoinSet<()>, patience: D
 
 /// Hands back what did not end in time, so that others need not wait for the leases to run out.
 async fn hand_back(streams: &Streams, held: &Held) {
-    for (shard, leases) in held.by_shard() {
+    let calls = held.by_shard().into_iter().map(async |(shard, leases)| {
         let released: Vec<Settled> =
             leases.into_iter().map(|lease| Settled { lease, ending: Ending::Released }).collect();
         for batch in released.chunks(SETTLE_AT_MOST) {
@@ -156,7 +156,8 @@ async fn hand_back(streams: &Streams, held: &Held) {
                 return;
             }
         }
-    }
+    });
+    join_all(calls).await;
 }
 
 /// Passes on hints that something fell due on a shard. Without them the looks at intervals remain.

@@ -14,7 +14,7 @@ use crate::{
     backoff::Backoff,
     domain::outcome::Outcome,
     metrics,
-    streams::{Ending, Error, SETTLE_AT_MOST, SettleAnswer, Settled, ShardId, Streams},
+    streams::{Ending, Error, LEASE, SETTLE_AT_MOST, SettleAnswer, Settled, ShardId, Streams},
 };
 
 /// How long a result waits for others while more are under way.
@@ -55,7 +55,8 @@ pub struct Settler {
 impl Settler {
     pub async fn run(mut self) {
         let mut backoff = Backoff::new("settling deliveries");
-        let (mut late, mut retry_at, mut is_last) = (Vec::new(), Instant::now(), false);
+        let (mut late, mut retry_at, mut is_last) = (Vec::<(ShardId, Part)>::new(), Instant::now(), false);
+        let mut late_since = Instant::now();
         while !is_last || !late.is_empty() {
             let parts = tokio::select! {
                 report = self.reports.recv(), if !is_last => match report {
@@ -67,10 +68,19 @@ impl Settler {
                 },
                 () = sleep_until(retry_at), if !late.is_empty() => std::mem::take(&mut late),
             };
-            if let Some(error) = self.settle(parts, &mut late).await {
+            let failure = self.settle(parts, &mut late).await;
+            let is_away = matches!(failure, Some(Error::Unavailable(_)));
+            if let Some(error) = failure {
                 retry_at = Instant::now() + backoff.failed(&error);
             } else if late.is_empty() {
                 backoff.recovered();
+            }
+            if late.is_empty() {
+                late_since = Instant::now();
+            } else if is_away && late_since.elapsed() > LEASE {
+                // Others may have what is late: its slots are for what is on servers that are there. There is no more of it
+                // than there were slots, as a server that is away leases nothing.
+                late.iter_mut().for_each(|(_, part)| part.slots.clear());
             }
         }
     }

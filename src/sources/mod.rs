@@ -166,7 +166,7 @@ impl Mover {
         for (shard, part) in &mut by_shard {
             self.append(*shard, &part.batch, std::mem::take(&mut part.spans)).await?;
         }
-        // Last, and in one step: while a shard refuses, all of this is done again.
+        // Last: while a shard refuses, all of this is done again.
         let ids: Vec<StreamId> = entries.iter().map(|entry| entry.id).collect();
         self.streams.leave_front_door(&ids, &homeless).await?;
         homeless.iter().for_each(|_| metrics::malformed());

@@ -143,6 +143,11 @@ impl Streams {
         Ok(())
     }
 
+    /// Whether a part of it may be away and the rest not.
+    pub fn is_cluster(&self) -> bool {
+        self.0.connections.is_cluster()
+    }
+
     /// Every shard.
     pub fn shards(&self) -> std::ops::Range<ShardId> {
         0..self.0.shards

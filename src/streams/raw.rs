@@ -38,7 +38,7 @@ pub fn shown_name(name: &[u8]) -> String {
     std::str::from_utf8(name).map_or_else(|_| name.escape_ascii().to_string(), str::to_owned)
 }
 
-/// The answer to `XREADGROUP`: the entries of each stream, by its key.
+/// The answer to `XREAD` or `XREADGROUP`: the entries of each stream, by its key.
 pub(super) fn read_by_stream(reply: Value) -> Result<Vec<(String, Vec<RawEntry>)>> {
     let streams = match reply {
         Value::Nil => return Ok(Vec::new()),

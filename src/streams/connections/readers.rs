@@ -84,11 +84,12 @@ impl Readers {
         ended.extend(others.into_iter().filter_map(FutureExt::now_or_never));
         let mut found = Vec::new();
         for (group, (connection, answer)) in ended {
-            match answer {
-                Ok(answer) => {
+            match answer.and_then(raw::read_by_stream) {
+                Ok(entries) => {
                     self.parts.insert(group, Part::Idle(connection));
-                    found.extend(raw::read_by_stream(answer)?);
+                    found.extend(entries);
                 }
+                // Others have ended as well, and are not to be waited for once more.
                 Err(error) => {
                     self.parts.clear();
                     return Err(error);

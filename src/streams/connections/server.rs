@@ -216,9 +216,9 @@ impl Server {
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
             .set_push_sender(pushes);
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        // One call names channels of one slot only.
-        for channel in channels {
-            redis::cmd("SSUBSCRIBE").arg(channel).exec_async(&mut connection).await?;
+        // In a cluster one call names channels of one slot only.
+        for together in channels.chunks(if self.is_node { 1 } else { channels.len().max(1) }) {
+            redis::cmd("SSUBSCRIBE").arg(together).exec_async(&mut connection).await?;
         }
         Ok(connection)
     }

@@ -52,6 +52,19 @@ async fn an_expansion_is_made_once_in_the_order_of_the_log_and_from_where_it_sta
     }
 }
 
+/// As a read may bring it that began before others went on.
+#[tokio::test]
+async fn what_is_expanded_is_not_expanded_again_whatever_it_is_said_to_follow() {
+    let mut queue = Queue::start().await;
+    let subs = create_three(&queue).await;
+    let events = queue.deliver(2, &subs).await;
+    let books = queue.books().await;
+    let old = whole(events[1].at, events[0].at, &subs);
+    assert_eq!(queue.streams.expand(SHARD, &[old]).await.unwrap(), done(1));
+    assert!(!queue.streams.bury_event(SHARD, events[1].at, events[0].at, "old").await.unwrap());
+    assert_eq!(queue.books().await, books);
+}
+
 #[tokio::test]
 async fn a_batch_stops_at_its_first_refusal_and_those_deleted_meanwhile_are_passed_over() {
     let mut queue = Queue::start().await;

@@ -55,12 +55,14 @@ impl TestCluster {
                 info.contains("role:slave") && info.contains("master_link_status:up")
             })
             .await;
-        // Until then it does not let go when it is asked to.
-        cluster
-            .until("the primary knows its replica", async || {
-                !cluster.ask::<Vec<String>>(0, &["CLUSTER", "REPLICAS", &primary]).await.is_empty()
-            })
-            .await;
+        // Until then the primary does not let go when it is asked to, and the others do not vote.
+        for index in 0..PRIMARIES {
+            cluster
+                .until("the primaries know the replica", async || {
+                    !cluster.ask::<Vec<String>>(index, &["CLUSTER", "REPLICAS", &primary]).await.is_empty()
+                })
+                .await;
+        }
         cluster
     }
 

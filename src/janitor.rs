@@ -9,7 +9,7 @@ mod gate;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join_all};
 use tokio::sync::watch;
 
 use crate::{
@@ -208,10 +208,8 @@ impl Janitor {
         let limits = [("events", self.settings.events_max_bytes), ("attempts", self.settings.attempts_max_bytes)];
         for (name, limit) in limits {
             let Some(limit) = limit else { continue };
-            let mut bytes = 0;
-            for shard in self.streams.shards() {
-                bytes += self.streams.stream_bytes(shard, name).await?;
-            }
+            let asked = self.streams.shards().map(|shard| self.streams.stream_bytes(shard, name));
+            let bytes: u64 = try_join_all(asked).await?.into_iter().sum();
             let part = if bytes > limit { (bytes - limit) as f64 / bytes as f64 } else { 0.0 };
             if name == "events" { excess.events = part } else { excess.attempts = part }
         }

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
+
 use crate::{
     domain::id::{StreamId, SubscriptionId},
     streams::{LEASE, Lease, ShardId, Streams},
@@ -104,7 +106,8 @@ impl Held {
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
             self.let_go_of_the_overdue();
-            for (shard, leases) in self.by_shard() {
+            // All shards at once: one on a server that hangs does not keep the others' leases from being renewed.
+            let renewals = self.by_shard().into_iter().map(async |(shard, leases)| {
                 for page in leases.chunks(RENEW_AT_MOST) {
                     let asked = Instant::now();
                     match streams.renew(shard, page).await {
@@ -112,7 +115,8 @@ impl Held {
                         Err(error) => tracing::debug!(%error, shard, "leases could not be renewed this time"),
                     }
                 }
-            }
+            });
+            join_all(renewals).await;
         }
     }
 }

@@ -78,9 +78,9 @@ impl Streams {
             command.arg(self.keys().of(*shard, "meta")).arg("hwm");
             command
         };
-        let asked: Vec<_> = shards.iter().map(asked).collect();
         let place = |found: Option<String>| found.map_or(Ok(StreamId::ZERO), |found| entry::stream_id(&found));
-        self.0.connections.run_each(&asked).await.into_iter().map(|found| found.and_then(place)).collect()
+        let answers = self.0.connections.run_each(shards.iter().map(asked).collect()).await;
+        answers.into_iter().map(|found| found.and_then(place)).collect()
     }
 
     pub(super) async fn create_group(&self, key: &str, group: &str, from: &str) -> Result<()> {

@@ -6,9 +6,9 @@ use redis::Value;
 
 use super::{
     ShardId, Streams,
+    connections::those_there_are,
     entry::{self, field, unreadable},
     error::Result,
-    leadership::those_there_are,
     pack, scripts,
 };
 use crate::domain::id::{StreamId, SubscriptionId};
@@ -95,8 +95,8 @@ impl Streams {
             command.arg(self.keys().of(*shard, "jobs"));
             command
         };
-        let commands: Vec<_> = shards.iter().map(command).collect();
-        let names: Vec<Vec<String>> = those_there_are(self.0.connections.run_each(&commands).await)?;
+        let answers = self.0.connections.run_each(shards.iter().map(command).collect()).await;
+        let names: Vec<Vec<String>> = those_there_are(answers)?;
         let pairs = shards.iter().zip(names).flat_map(|(shard, names)| names.into_iter().map(|name| (*shard, name)));
         Ok(pairs.collect())
     }

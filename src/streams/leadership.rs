@@ -7,11 +7,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::{
-    ShardId, Streams,
-    error::{Error, Result},
-    scripts,
-};
+use super::{ShardId, Streams, connections::those_there_are, error::Result, scripts};
 
 /// How long a leader stays one without renewing.
 const LEADER_FOR: Duration = Duration::from_secs(3);
@@ -45,8 +41,7 @@ impl Streams {
             command.arg("").arg(process).arg(LEADER_FOR.as_millis() as u64);
             command
         };
-        let commands: Vec<_> = seats.iter().map(command).collect();
-        those_there_are(self.0.connections.call_each(&scripts::LEAD, &commands).await)
+        those_there_are(self.0.connections.call_each(&scripts::LEAD, seats.iter().map(command).collect()).await)
     }
 
     /// Who leads each seat, if anybody does.
@@ -59,8 +54,7 @@ impl Streams {
             command.arg(self.lead_key(*seat));
             command
         };
-        let commands: Vec<_> = seats.iter().map(command).collect();
-        those_there_are(self.0.connections.run_each(&commands).await)
+        those_there_are(self.0.connections.run_each(seats.iter().map(command).collect()).await)
     }
 
     /// Lets go of seats, so that another takes over at once.
@@ -104,17 +98,4 @@ impl Streams {
     pub async fn ping(&self) -> Result<()> {
         self.0.connections.run::<Value>(&redis::cmd("PING")).await.map(drop)
     }
-}
-
-/// The answers of those servers that are there, and nothing for the others.
-///
-/// # Errors
-/// None is there, or one refuses.
-pub(super) fn those_there_are<T: Default>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
-    let is_any_there = answers.iter().any(Result::is_ok);
-    let or_nothing = |answer: Result<T>| match answer {
-        Err(Error::Unavailable(_)) if is_any_there => Ok(T::default()),
-        answer => answer,
-    };
-    answers.into_iter().map(or_nothing).collect()
 }

@@ -58,14 +58,8 @@ impl Streams {
 
     /// Bytes that the server of each of some shards uses, and may use (0: no limit); those on one server are together.
     pub async fn memory(&self, shards: &[ShardId]) -> Result<Vec<Memory>> {
-        let mut parts: Vec<(Server, Vec<ShardId>)> = Vec::new();
-        for shard in shards {
-            let server = self.0.connections.server_of(&self.keys().of(*shard, "due")).await?;
-            match parts.iter_mut().find(|(known, _)| known.is_same(&server)) {
-                Some((_, part)) => part.push(*shard),
-                None => parts.push((server, vec![*shard])),
-            }
-        }
+        let keys = shards.iter().map(|shard| (self.keys().of(*shard, "due"), *shard));
+        let parts = self.0.connections.by_server(keys)?;
         try_join_all(parts.into_iter().map(|(server, shards)| memory_of(server, shards))).await
     }
 }

@@ -41,9 +41,13 @@ impl Streams {
             command.arg("XREVRANGE").arg(self.keys().of(*shard, "attempts")).arg("+").arg("-").arg("COUNT").arg(1);
             command
         };
-        let commands: Vec<Cmd> = shards.iter().map(newest).collect();
-        let newest: Vec<StreamRangeReply> =
-            self.0.connections.run_each(&commands).await.into_iter().collect::<Result<_>>()?;
+        let newest: Vec<StreamRangeReply> = self
+            .0
+            .connections
+            .run_each(shards.iter().map(newest).collect())
+            .await
+            .into_iter()
+            .collect::<Result<_>>()?;
         let last = |reply: &StreamRangeReply| reply.ids.first().map_or(Ok(StreamId::ZERO), entry::place);
         let seen = shards.into_iter().zip(&newest).map(|(shard, reply)| Ok((shard, last(reply)?)));
         Ok(AttemptTail {

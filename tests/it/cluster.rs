@@ -35,6 +35,14 @@ async fn subscribe_all(engine: &Engine, receiver: &Receiver) -> Vec<(String, Sub
     webhooks
 }
 
+/// Waits until nothing is owed to anybody, and nothing is amiss.
+async fn until_all_is_in_order(engine: &Engine, webhooks: &[(String, SubscriptionId)]) {
+    for (_, id) in webhooks {
+        engine.wait_until_drained(*id).await;
+        assert_eq!(engine.streams.audit(*id).await.expect("an answer"), 0);
+    }
+}
+
 async fn owner_of(cluster: &TestCluster, engine: &Engine, tenant: &str) -> usize {
     cluster.owner(&format!("posthaste:{{s{}}}:due", engine.streams.shard_of(tenant))).await
 }
@@ -68,10 +76,7 @@ async fn a_cluster_delivers_for_the_tenants_of_all_nodes_and_moves_what_is_at_th
     let homeless = engine.streams.bad_entries(None, StreamId::MAX, StreamId::ZERO, 10).await.expect("entries");
     assert_eq!(homeless.len(), 1);
 
-    for (_, id) in &webhooks {
-        engine.wait_until_drained(*id).await;
-        assert_eq!(engine.streams.audit(*id).await.expect("an answer"), 0);
-    }
+    until_all_is_in_order(&engine, &webhooks).await;
     let memory = engine.streams.memory(&[0, 1, 2, 3]).await.expect("figures");
     assert_eq!(memory.iter().map(|part| part.shards.len()).sum::<usize>(), 4);
     assert_eq!(memory.len(), 3);
@@ -174,10 +179,7 @@ async fn a_primary_that_is_killed_and_comes_back_has_lost_nothing_and_holds_up_o
     engine.streams.set_active(id, true).await.expect("an answer");
     receiver.wait_for(|received| received.len() == 20 * webhooks.len() + 21, PATIENCE).await;
     webhooks.push((lost, id));
-    for (_, id) in &webhooks {
-        engine.wait_until_drained(*id).await;
-        assert_eq!(engine.streams.audit(*id).await.expect("an answer"), 0);
-    }
+    until_all_is_in_order(&engine, &webhooks).await;
     engine.stop_all().await;
     assert_eq!(receiver.count(), 20 * webhooks.len() + 1);
 }
@@ -206,10 +208,7 @@ async fn a_replica_that_takes_over_is_found_by_all_that_run_and_all_that_start()
         other.publish(tenant, "order.done", "3").await;
     }
     receiver.wait_for(|received| received.len() == 3 * webhooks.len(), PATIENCE).await;
-    for (_, id) in &webhooks {
-        engine.wait_until_drained(*id).await;
-        assert_eq!(engine.streams.audit(*id).await.expect("an answer"), 0);
-    }
+    until_all_is_in_order(&engine, &webhooks).await;
     engine.stop_all().await;
     assert_eq!(receiver.count(), 3 * webhooks.len());
 }

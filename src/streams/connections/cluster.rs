@@ -27,6 +27,8 @@ const TRY_FOR: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// How long a node may take to say who has which slot.
 const MAP_WITHIN: Duration = Duration::from_secs(1);
+/// How long a node may take for what any other can answer as well.
+const ONE_WITHIN: Duration = Duration::from_millis(500);
 /// In the map: nobody has the slot.
 const NOBODY: u16 = u16::MAX;
 
@@ -79,8 +81,7 @@ impl Map {
         let mut next =
             Self { number: self.number + 1, primaries: vec![], others: vec![], owners: vec![NOBODY; SLOTS.into()] };
         let mut places: Vec<ConnectionAddr> = Vec::new();
-        for Range { first, last, nodes } in ranges {
-            let (primary, replicas) = nodes.split_first().expect("a range has a node at least");
+        for Range { first, last, primary, replicas } in ranges {
             let address = address(teller.info().addr(), primary);
             let index = match places.iter().position(|known| *known == address) {
                 Some(index) => index,
@@ -197,41 +198,37 @@ impl Cluster {
         }
     }
 
-    /// The node that has a key's slot.
-    pub(super) async fn server_of(&self, key: &[u8]) -> Result<Server> {
-        Way::to(self, key).server().await
-    }
-
     async fn anywhere<T: FromRedisValue>(&self, work: Work<'_>) -> Result<T> {
         let map = self.map();
         let mut failure = unowned(0);
         for server in &map.primaries {
-            match server.carry_out(work).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) if is_cut_off(&error) => failure = error.into(),
-                Err(error) => return Err(error.into()),
+            match timeout(ONE_WITHIN, server.carry_out(work)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if !is_cut_off(&error) => return Err(error.into()),
+                Ok(Err(error)) => failure = error.into(),
+                Err(_) => failure = Error::Unavailable("a node of the cluster does not answer".to_owned()),
             }
         }
         self.doubt();
         Err(failure)
     }
 
-    /// The nodes that have some of the channels, each with those.
+    /// What belongs to keys, by the node that has the slots of those.
     ///
     /// # Errors
     /// Nobody has the slot of one.
-    pub(super) fn by_owner(&self, channels: &[String]) -> Result<Vec<(Server, Vec<String>)>> {
+    pub(super) fn by_owner<T>(&self, items: impl Iterator<Item = (String, T)>) -> Result<Vec<(Server, Vec<T>)>> {
         let map = self.map();
-        let mut parts: Vec<(Server, Vec<String>)> = Vec::new();
-        for channel in channels {
-            let slot = slot_of(channel.as_bytes());
+        let mut parts: Vec<(Server, Vec<T>)> = Vec::new();
+        for (key, item) in items {
+            let slot = slot_of(key.as_bytes());
             let Some(owner) = map.owner(slot) else {
                 self.doubt();
                 return Err(unowned(slot));
             };
             match parts.iter_mut().find(|(server, _)| server.is_same(owner)) {
-                Some((_, part)) => part.push(channel.clone()),
-                None => parts.push((owner.clone(), vec![channel.clone()])),
+                Some((_, part)) => part.push(item),
+                None => parts.push((owner.clone(), vec![item])),
             }
         }
         Ok(parts)

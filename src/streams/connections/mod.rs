@@ -63,12 +63,15 @@ impl Connections {
 
     /// Runs commands whose keys are anywhere, each answered by itself, in their order: on one server in one round trip, in a
     /// cluster all at once.
-    pub async fn run_each<T: FromRedisValue>(&self, commands: &[Cmd]) -> Vec<Result<T>> {
+    pub async fn run_each<T: FromRedisValue>(&self, commands: Vec<Cmd>) -> Vec<Result<T>> {
         if commands.is_empty() {
             return Vec::new();
         }
         match self {
-            Self::Server(server) => apart(server.carry_out(Work::Pipeline(&pipeline(commands))).await, commands.len()),
+            Self::Server(server) => {
+                let count = commands.len();
+                apart(server.carry_out(Work::Pipeline(&pipeline(commands))).await, count)
+            }
             Self::Cluster(cluster) => {
                 join_all(commands.iter().map(|command| soon(cluster.carry_out(Work::Command(command))))).await
             }
@@ -85,14 +88,15 @@ impl Connections {
 
     /// The same of one script, which is measured as one call. All may run once more where a server does not know the script:
     /// only for what a repeat does not change.
-    pub async fn call_each<T: FromRedisValue>(&self, script: &Script, commands: &[Cmd]) -> Vec<Result<T>> {
+    pub async fn call_each<T: FromRedisValue>(&self, script: &Script, commands: Vec<Cmd>) -> Vec<Result<T>> {
         if commands.is_empty() {
             return Vec::new();
         }
         let since = Instant::now();
         let answers = match self {
             Self::Server(server) => {
-                apart(server.carry_out(Work::Scripts(script, &pipeline(commands))).await, commands.len())
+                let count = commands.len();
+                apart(server.carry_out(Work::Scripts(script, &pipeline(commands))).await, count)
             }
             Self::Cluster(cluster) => {
                 join_all(commands.iter().map(|command| soon(cluster.carry_out(Work::Script(script, command))))).await
@@ -126,11 +130,14 @@ impl Connections {
         }
     }
 
-    /// The server that keeps a key.
-    pub async fn server_of(&self, key: &str) -> Result<Server> {
+    /// What belongs to keys, by the server that keeps those.
+    ///
+    /// # Errors
+    /// No node of the cluster keeps one.
+    pub fn by_server<T>(&self, items: impl Iterator<Item = (String, T)>) -> Result<Vec<(Server, Vec<T>)>> {
         match self {
-            Self::Server(server) => Ok(Server::clone(server)),
-            Self::Cluster(cluster) => cluster.server_of(key.as_bytes()).await,
+            Self::Server(server) => Ok(vec![(Server::clone(server), items.map(|(_, item)| item).collect())]),
+            Self::Cluster(cluster) => cluster.by_owner(items),
         }
     }
 
@@ -154,7 +161,7 @@ impl Connections {
         match self {
             Self::Server(server) => subscribed.connections.push(dedicated(server.subscribed(channels, sender).await?)),
             Self::Cluster(cluster) => {
-                let parts = cluster.by_owner(channels)?;
+                let parts = cluster.by_owner(channels.iter().map(|channel| (channel.clone(), channel.clone())))?;
                 let asked = parts.iter().map(|(server, channels)| server.subscribed(channels, sender.clone()));
                 for answer in join_all(asked).await {
                     match answer {
@@ -200,12 +207,25 @@ impl Dedicated {
     }
 }
 
-fn pipeline(commands: &[Cmd]) -> redis::Pipeline {
+fn pipeline(commands: Vec<Cmd>) -> redis::Pipeline {
     let mut pipeline = redis::Pipeline::with_capacity(commands.len());
     for command in commands {
-        pipeline.add_command(command.clone());
+        pipeline.add_command(command);
     }
     pipeline
+}
+
+/// The answers of those servers that are there, and nothing for the others.
+///
+/// # Errors
+/// None is there, or one refuses.
+pub(super) fn those_there_are<T: Default>(answers: Vec<Result<T>>) -> Result<Vec<T>> {
+    let is_any_there = answers.iter().any(Result::is_ok);
+    let or_nothing = |answer: Result<T>| match answer {
+        Err(Error::Unavailable(_)) if is_any_there => Ok(T::default()),
+        answer => answer,
+    };
+    answers.into_iter().map(or_nothing).collect()
 }
 
 /// The answer to a pipeline as one to each of its commands.

@@ -37,8 +37,8 @@ pub(super) struct Range {
     pub first: u16,
     /// Included.
     pub last: u16,
-    /// The primary first, then its replicas.
-    pub nodes: Vec<Place>,
+    pub primary: Place,
+    pub replicas: Vec<Place>,
 }
 
 /// Where a node is.
@@ -58,11 +58,12 @@ fn read_range(fields: Vec<Value>) -> Result<Range> {
     let mut fields = fields.into_iter();
     let mut number = || fields.next().map(redis::from_redis_value::<u16>).ok_or_else(|| unreadable("a range of slots"));
     let (first, last) = (number()??, number()??);
-    let nodes = fields.map(read_place).collect::<Result<Vec<_>>>()?;
-    if last >= SLOTS || first > last || nodes.is_empty() {
+    let mut nodes = fields.map(read_place);
+    let primary = nodes.next().ok_or_else(|| unreadable("a range of slots"))??;
+    if last >= SLOTS || first > last {
         return Err(unreadable("a range of slots"));
     }
-    Ok(Range { first, last, nodes })
+    Ok(Range { first, last, primary, replicas: nodes.collect::<Result<_>>()? })
 }
 
 /// Its id, and by what else it may be reached, may follow.
@@ -124,8 +125,13 @@ mod tests {
             range(5_461, 16_383, vec![node(Value::Nil, 7_003), node(text("?"), 7_004)]),
         ]);
         let expected = [
-            Range { first: 0, last: 5_460, nodes: vec![place(Some("10.0.0.1"), 7_001), place(None, 7_002)] },
-            Range { first: 5_461, last: 16_383, nodes: vec![place(None, 7_003), place(None, 7_004)] },
+            Range {
+                first: 0,
+                last: 5_460,
+                primary: place(Some("10.0.0.1"), 7_001),
+                replicas: vec![place(None, 7_002)],
+            },
+            Range { first: 5_461, last: 16_383, primary: place(None, 7_003), replicas: vec![place(None, 7_004)] },
         ];
         assert_eq!(read_slots(reply).expect("ranges"), expected);
         assert!(read_slots(Value::Array(vec![range(0, 16_384, vec![node(Value::Nil, 1)])])).is_err());

@@ -78,47 +78,6 @@ local function expire(ev)
   call('PEXPIRE', key('evs', ev), statusMs)
 end
 
--- Counts an event that somebody is owed among what its tenant stores. Its status keeps how much that is, also when nobody is
--- owed it any more: that is said by P:refs.
-local function owe(ev, tenant, bytes)
-  call('HSET', key('evs', ev), 'o', bytes .. ' ' .. tenant)
-  call('HINCRBY', P .. ':owed', tenant, bytes)
-end
-
--- One entry less names each of these events, for each time that it is listed. With its last one nobody is owed it any more:
--- its tenant has so much less stored, its spilled body goes, and its status begins to age. `owed` is what the status of each
--- says of that, where it was read.
-local function unref(events, owed)
-  local times, named = {}, {}
-  for _, ev in ipairs(events) do
-    if not times[ev] then named[#named + 1] = ev end
-    times[ev] = (times[ev] or 0) + 1
-  end
-  if #named == 0 then return end
-  local gone, bodies, freed = {}, {}, {}
-  for i, refs in ipairs(call('HMGET', P .. ':refs', unpack(named))) do
-    local ev = named[i]
-    if tonumber(refs or 0) > times[ev] then
-      call('HINCRBY', P .. ':refs', ev, int(-times[ev]))
-    else
-      -- One that nothing named is not freed twice.
-      local bytes, tenant = (refs and (owed and owed[ev] or call('HGET', key('evs', ev), 'o')) or ''):match('^(%d+) (.+)$')
-      if tenant then freed[tenant] = (freed[tenant] or 0) + bytes end
-      gone[#gone + 1], bodies[#bodies + 1] = ev, key('pay', ev)
-    end
-  end
-  if #gone == 0 then return end
-  for tenant, bytes in pairs(freed) do
-    if call('HINCRBY', P .. ':owed', tenant, -bytes) <= 0 then call('HDEL', P .. ':owed', tenant) end
-  end
-  call('HDEL', P .. ':refs', unpack(gone))
-  local isCut = call('EXISTS', P .. ':exp') == 1
-  for _, ev in ipairs(gone) do
-    if not isCut or call('HEXISTS', P .. ':exp', ev) == 0 then expire(ev) end
-  end
-  call('UNLINK', unpack(bodies))
-end
-
 -- Notes where a delivery stands, if its event's status is kept: "state entry attempts status attempt-ids…". Returns how much
 -- the event's tenant has stored with it, as `owe` keeps it.
 local function note(ev, sub, copy, state, entry, attempts, status, attempt)

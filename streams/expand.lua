@@ -6,12 +6,14 @@
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
 -- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (what follows that comes first) |
 -- CURSOR c (go on after c)
--- All entries are added first, then each subscription is planned once; what says that an event is done comes last.
+-- All references are counted first (a call cut short may leak one, never free a body too early), then all entries are added,
+-- and each subscription is planned once; what says that an event is done comes last.
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
-local refs, exp = P .. ':refs', P .. ':exp'
+local exp = P .. ':exp'
 local targets, owed, overflowed = {}, {}, 0
--- Events that are done, in order; up to where this call has expanded each, and whether its last chunk made a delivery.
-local finished, cursors, isOwed = {}, {}, {}
+-- What is to be done, and how many entries it adds that name each event; events that it ends, in order; up to where each is
+-- expanded then, and whether its last chunk made a delivery.
+local taken, named, finished, cursors, isOwed = {}, {}, {}, {}, {}
 
 -- A subscription, and how many entries it has; false where it is gone.
 local function target(sub)
@@ -37,48 +39,48 @@ local function overflow(ev, type, nonce, sub)
 end
 
 -- Returns whether a delivery is owed by this.
--- Counted first: a script cut short may leak a reference, never free a body too early.
-local function expand(ev, isWhole, track, type, nonce, tenant, bytes, subs)
+local function expand(item, isFirst)
+  local _, ev, cursor, following, track, type, nonce, tenant, bytes, subs = unpack(item, 1, 10)
   if #subs == 0 then return false end
-  local isFirst = call('HINCRBY', refs, ev, int(#subs)) == #subs
-  local notes, full, taken = {}, {}, 0
+  local notes, full, there = {}, {}, 0
   for _, sub in ipairs(subs) do
     local t = target(sub)
-    if t then
-      taken = taken + 1
-      if t.entries < maxBacklog then
-        local entry = call('XADD', key('dlv', sub), '*', 'e', ev)
-        t.entries, t.added, t.first = t.entries + 1, t.added + 1, t.first or entry
-        if track == 1 then notes[#notes + 1], notes[#notes + 2] = sub .. '#0', 'p ' .. entry end
-      else
-        full[#full + 1] = sub
-      end
+    if t then there = there + 1 end
+    if t and t.entries < maxBacklog then
+      local entry = call('XADD', key('dlv', sub), '*', 'e', ev)
+      t.entries, t.added, t.first = t.entries + 1, t.added + 1, t.first or entry
+      if track == 1 then notes[#notes + 1], notes[#notes + 2] = sub .. '#0', 'p ' .. entry end
+    elseif t then
+      full[#full + 1] = sub
     end
   end
   -- An event whose targets are not all noted keeps a count above those that are.
-  local evs, counted = key('evs', ev), track == 1 and taken or #subs
+  local evs, counted = key('evs', ev), track == 1 and there or #subs
+  local isWhole = cursor == '' and following == ''
   if isWhole then notes[#notes + 1], notes[#notes + 2] = 'n', int(counted) else call('HINCRBY', evs, 'n', counted) end
-  if isFirst and taken > 0 then notes[#notes + 1], notes[#notes + 2] = 'o', bytes .. ' ' .. tenant end
+  if isFirst[ev] and there > 0 then
+    notes[#notes + 1], notes[#notes + 2] = 'o', bytes .. ' ' .. tenant
+    owed[tenant], isFirst[ev] = (owed[tenant] or 0) + bytes, false
+  end
   if #notes > 0 then call('HSET', evs, unpack(notes)) end
-  if isFirst and taken > 0 then owed[tenant] = (owed[tenant] or 0) + bytes end
-  if taken < #subs and call('HINCRBY', refs, ev, taken - #subs) <= 0 then call('HDEL', refs, ev) end
   for _, sub in ipairs(full) do overflow(ev, type, nonce, sub) end
-  return taken > #full
+  return there > #full
 end
 
-local items = cmsgpack.unpack(ARGV[4])
-local place, count = expandedUpTo()
+local items, place, count = cmsgpack.unpack(ARGV[4]), expandedUpTo()
 local isCut = call('EXISTS', exp) == 1
 
--- The refusal of an item, and its argument; nil where it is done.
+-- The refusal of an item, and its argument; nil where it is to be done, or is done already.
 local function take(item)
-  local previous, ev, cursor, following, track, type, nonce, tenant, bytes, subs = unpack(item, 1, 10)
+  local previous, ev, cursor, following = unpack(item, 1, 4)
   if not before(place, ev) then return end
   if previous ~= place then return 'ORDER', place end
   local at = cursors[ev] or isCut and call('HGET', exp, ev) or ''
   if at ~= cursor then return 'CURSOR', at end
-  isOwed[ev] = expand(ev, cursor == '' and following == '', track, type, nonce, tenant, bytes, subs)
-  cursors[ev] = following
+  taken[#taken + 1], cursors[ev] = item, following
+  for _, sub in ipairs(item[10]) do
+    if target(sub) then named[ev] = (named[ev] or 0) + 1 end
+  end
   if following == '' then place, finished[#finished + 1] = ev, ev end
 end
 
@@ -92,6 +94,8 @@ for _, item in ipairs(items) do
   if refusal then break end
   done = done + 1
 end
+local isFirst = refer(named)
+for _, item in ipairs(taken) do isOwed[item[2]] = expand(item, isFirst) end
 countOwed()
 for sub, t in pairs(targets) do
   if t and t.hasOverflowed then arrange(sub, t.r) elseif t and t.added > 0 then collect(sub, t.r, t.added, t.first) end
@@ -103,7 +107,7 @@ end
 if #finished > 0 then
   if isCut then call('HDEL', exp, unpack(finished)) end
   for _, ev in ipairs(finished) do
-    if not isOwed[ev] and call('HEXISTS', refs, ev) == 0 then expire(ev) end
+    if not isOwed[ev] and call('HEXISTS', P .. ':refs', ev) == 0 then expire(ev) end
   end
   setExpanded(place, count + #finished)
 end

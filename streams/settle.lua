@@ -2,19 +2,17 @@
 -- Takes in what became of leased deliveries, with the record of each attempt.
 -- ARGV 2 dead letter limit  3 ms of failing after which a subscription is disabled  4 results (MessagePack, each an array: sub,
 --        id, token, outcome, delay ms or reason, Retry-After ms or 0, weight of the failure, ev, copy, type, attempts made,
---        status or 0, error, latency bucket, µs to the answer, the event's nonce); where nothing was sent, type and nonce
---        are nil and the bucket is -1
+--        status or 0, error, latency bucket, µs to the answer, the event's nonce, what its tenant stores with it, as `owe` keeps
+--        it); where nothing was sent, the last two and the type are nil and the bucket is -1
 --      5… the record of each result's attempt, or "" (apart, since cmsgpack reads no binary)
 -- Outcomes: ok | retry | dead | gone (dead, and the subscription is disabled) | release (was not sent: does not count)
 -- Returns {now, next due or "", indexes from 0 of results that were no longer held, {sub, why} of each disabled}
--- A repeated settle changes nothing: counters move only for an entry that is held, or delivered while it was pending.
--- What is alike for all results of a subscription is done once, after them.
+-- A repeated settle changes nothing: counters move only for an entry that is held, or delivered while it was pending. What is
+-- alike for all results of a subscription is done once, after them.
 local maxDead, disableAfter = tonumber(ARGV[2]), tonumber(ARGV[3])
-local results, touched, stale = cmsgpack.unpack(ARGV[4]), {}, {}
--- The events of what was delivered, and what the status of each says that its tenant has stored with it.
-local delivered, owed = {}, {}
-
--- Of each subscription: its state; who holds each entry; and what is done once for several.
+-- The events of what was delivered, and what the status of each says that its tenant has stored with it. Of each subscription:
+-- its state; who holds each entry; and what is done once for several.
+local results, stale, delivered, owed, touched = cmsgpack.unpack(ARGV[4]), {}, {}, {}, {}
 for _, result in ipairs(results) do
   local sub, id = result[1], result[2]
   local t = touched[sub]
@@ -42,14 +40,20 @@ local function countAttempt(counts, status, bucket, micros)
   counts.us = (counts.us or 0) + micros
 end
 
+-- Notes where a delivery stands after an attempt. Before a first one nothing is noted but that it waits: that is not read.
+local function noteAttempt(result, state, attempt)
+  local sub, id, ev, copy, attempts, status = result[1], result[2], result[8], result[9], result[11], result[12]
+  if attempts > 1 then return note(ev, sub, copy, state, id, attempts, status, attempt) end
+  call('HSET', key('evs', ev), sub .. '#' .. copy, state .. ' ' .. id .. ' 1 ' .. int(status) .. ' ' .. attempt)
+  return result[17]
+end
+
 local function settle(result, text)
   local sub, id, token, outcome, arg, away, weight, ev, copy, type, attempts, status, error, bucket, micros, nonce = unpack(result, 1, 16)
-  local t = touched[sub]
-  local r = t.r
+  local t, r = touched[sub], touched[sub].r
   -- An entry that an earlier result of this call has ended is pending until the end of the call. What is held is pending.
   local isOpen = r and not t.isEnded[id]
-  local mine = isOpen and t.holders[id] == token or false
-  local attempt
+  local mine, attempt = isOpen and t.holders[id] == token or false, nil
   if text ~= '' then
     attempt = keepAttempt(t.attempts, outcome == 'ok', status, type, text, 'l', mine and '0' or '1')
     t.hasAttempt = true
@@ -60,12 +64,12 @@ local function settle(result, text)
   countAttempt(t.counts, status, bucket, micros)
   local began = tonumber(token:match('^%d+'))
   if outcome == 'ok' then
-    owed[ev] = note(ev, sub, copy, 'k', id, attempts, status, attempt)
+    owed[ev] = noteAttempt(result, 'k', attempt)
     t.delivered, delivered[#delivered + 1] = t.delivered + 1, ev
     if mine then succeed(sub, r, began, type) end
   elseif outcome == 'retry' then
     call('ZADD', key('rty', sub), now + arg, id)
-    note(ev, sub, copy, 'p', id, attempts, status, attempt)
+    noteAttempt(result, 'p', attempt)
     fail(sub, r, began, weight, type, disableAfter)
   elseif outcome == 'release' then
     release(sub, id, arg)
@@ -79,11 +83,8 @@ local function settle(result, text)
     end
   end
   keepAway(sub, r, away)
-  if outcome == 'retry' or outcome == 'release' then
-    t.holders[id] = false
-  else
-    t.ended[#t.ended + 1], t.isEnded[id] = id, true
-  end
+  local isOver = outcome ~= 'retry' and outcome ~= 'release'
+  if isOver then t.ended[#t.ended + 1], t.isEnded[id] = id, true else t.holders[id] = false end
   -- Those that are done again if a later one breaks this call off must not be held any more: each would be a dead letter more.
   if outcome ~= 'ok' then
     call('ZREM', key('inf', sub), id)

@@ -25,7 +25,7 @@ mod tenants;
 mod trace;
 mod webhooks;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use axum::{Router, middleware};
 use ipnet::IpNet;
@@ -44,16 +44,20 @@ const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// How long a request may take, from its head to the head of its answer.
 const REQUEST_WITHIN: Duration = Duration::from_secs(60);
 
-/// What requests are answered with; cheap to clone.
+/// What requests are answered with. Several layers of each request clone it.
 #[derive(Clone)]
-pub struct Api {
+pub struct Api(Arc<Parts>);
+
+/// What all clones share.
+pub struct Parts {
     manager: Manager,
     publisher: Publisher,
     streams: Streams,
     metrics: PrometheusHandle,
     admin_key: auth::AdminKey,
-    settings: Arc<Settings>,
+    settings: Settings,
     room: extract::Room,
+    counters: rate::Counters,
     tester: TestSender,
     test_slots: guard::Slots,
     ingest_slots: guard::Slots,
@@ -88,11 +92,31 @@ impl Api {
         admin_key: &str,
         settings: Settings,
     ) -> Self {
-        let (admin_key, settings) = (auth::AdminKey::new(admin_key), Arc::new(settings));
+        let admin_key = auth::AdminKey::new(admin_key);
         let tester = TestSender::new(streams.clone(), manager.clone(), post);
         let room = extract::Room::new();
         let (test_slots, ingest_slots) = (guard::Slots::for_tests(), guard::Slots::for_ingest());
-        Self { manager, publisher, streams, metrics, admin_key, settings, room, tester, test_slots, ingest_slots }
+        Self(Arc::new(Parts {
+            manager,
+            publisher,
+            streams,
+            metrics,
+            admin_key,
+            settings,
+            room,
+            counters: rate::Counters::default(),
+            tester,
+            test_slots,
+            ingest_slots,
+        }))
+    }
+}
+
+impl Deref for Api {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
     }
 }
 

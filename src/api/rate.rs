@@ -1,12 +1,20 @@
 //! How often somebody may ask, counted in Redis for all processes together: a window is a minute of the clock.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::response::Response;
 use http::{HeaderName, HeaderValue};
+use tokio::sync::oneshot;
 
 use super::{Api, auth::Caller, error::Problem};
-use crate::{clock::now_ms, streams};
+use crate::{
+    clock::now_ms,
+    streams::{self, Streams},
+};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -68,11 +76,68 @@ pub(super) async fn of_caller(api: &Api, caller: &Caller) -> Result<Allowance, P
 pub(super) async fn count(api: &Api, who: &str, limit: u64) -> Result<Allowance, Problem> {
     let now_s = now_ms() / 1000;
     let window = WINDOW.as_secs();
-    let used = match api.streams.count_request(who, now_s / window, 2 * WINDOW).await {
+    let used = match api.counters.count(&api.streams, who, now_s / window).await {
         Err(streams::Error::Full) => 0,
         counted => counted?,
     };
     Ok(Allowance { limit, used, reset_seconds: window - now_s % window })
+}
+
+/// Who asks, and in which window.
+type Asking = (String, u64);
+/// Where the count of each request goes, which is its place in the window.
+type Places = Vec<oneshot::Sender<streams::Result<u64>>>;
+
+/// Counts in Redis: what is asked of one window while an earlier count of it is under way is counted together.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counters(Arc<Mutex<HashMap<Asking, Places>>>);
+
+impl Counters {
+    /// How many requests there were in the window, up to this one.
+    async fn count(&self, streams: &Streams, who: &str, window: u64) -> streams::Result<u64> {
+        let (place, counted) = oneshot::channel();
+        let asking = (who.to_owned(), window);
+        let is_under_way = match self.waiting().entry(asking.clone()) {
+            Entry::Occupied(mut places) => {
+                places.get_mut().push(place);
+                true
+            }
+            Entry::Vacant(places) => {
+                places.insert(vec![place]);
+                false
+            }
+        };
+        if !is_under_way {
+            tokio::spawn(self.clone().count_all(streams.clone(), asking));
+        }
+        counted.await.unwrap_or_else(|_| Err(streams::Error::Unavailable("the count was broken off".to_owned())))
+    }
+
+    async fn count_all(self, streams: Streams, asking: Asking) {
+        while let Some(places) = self.next(&asking) {
+            let requests = places.len() as u64;
+            let counted = streams.count_requests(&asking.0, requests, asking.1, 2 * WINDOW).await;
+            for (after, place) in (0..requests).rev().zip(places) {
+                // Whoever asked may be gone.
+                let _ = place.send(counted.clone().map(|last| last - after));
+            }
+        }
+    }
+
+    /// Those that have come meanwhile; with none the window is forgotten.
+    fn next(&self, asking: &Asking) -> Option<Places> {
+        let mut waiting = self.waiting();
+        let places = std::mem::take(waiting.get_mut(asking)?);
+        if places.is_empty() {
+            waiting.remove(asking);
+            return None;
+        }
+        Some(places)
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<Asking, Places>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]

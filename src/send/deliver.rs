@@ -172,7 +172,7 @@ impl Deliverer {
         let max_age_ms = self.max_age.as_millis() as u64;
         let outcome = outcome::decide(&attempt.answer, lease.attempt, retry, age_ms, max_age_ms, jitter);
         log(&attempt, trace, &outcome);
-        Ending::Attempted { outcome, attempt: Box::new(attempt) }
+        Ending::Attempted { outcome, attempt: Box::new(attempt), event_bytes: event.data.len() }
     }
 }
 

@@ -30,11 +30,11 @@ impl Streams {
         self.keys().one(self.shard_of(tenant), "ans", format_args!("{tenant}:{name}"))
     }
 
-    /// Counts a request of `who` in a window of time, which is remembered for `keep`; says how many there were.
-    pub async fn count_request(&self, who: &str, window: u64, keep: Duration) -> Result<u64> {
+    /// Counts requests of `who` in a window of time, which is remembered for `keep`; says how many there were with them.
+    pub async fn count_requests(&self, who: &str, requests: u64, window: u64, keep: Duration) -> Result<u64> {
         let key = self.keys().one(self.shard_of(who), "rl", format_args!("{who}:{window}"));
         let mut pipeline = redis::pipe();
-        pipeline.cmd("INCR").arg(&key);
+        pipeline.cmd("INCRBY").arg(&key).arg(requests);
         pipeline.cmd("PEXPIRE").arg(&key).arg(keep.as_millis() as u64).arg("NX").ignore();
         let (count,): (u64,) = self.0.connections.run_all(&pipeline).await?;
         Ok(count)

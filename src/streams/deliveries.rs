@@ -100,7 +100,12 @@ pub struct Settled {
 #[derive(Debug)]
 pub enum Ending {
     /// An attempt was made.
-    Attempted { outcome: Outcome, attempt: Box<Attempt> },
+    Attempted {
+        outcome: Outcome,
+        attempt: Box<Attempt>,
+        /// Bytes of the event's data.
+        event_bytes: usize,
+    },
     /// It was not sent, which does not count as an attempt.
     Released,
     /// It cannot be sent now, which does not count as an attempt: later.
@@ -185,6 +190,8 @@ struct SettleItem<'a> {
     bucket: i8,
     micros: u64,
     nonce: Option<u32>,
+    /// As `owe` in `references.lua` keeps it; `None` where nothing was sent.
+    owed: Option<String>,
     /// Travels beside the batch.
     #[serde(skip)]
     record: Vec<u8>,
@@ -217,6 +224,7 @@ impl<'a> SettleItem<'a> {
             bucket: -1,
             micros: 0,
             nonce: None,
+            owed: None,
             record: Vec::new(),
         };
         match &settled.ending {
@@ -228,13 +236,14 @@ impl<'a> SettleItem<'a> {
                 item.attempts = lease.attempt_number().saturating_sub(1);
                 item.error = error;
             }
-            Ending::Attempted { outcome, attempt } => {
+            Ending::Attempted { outcome, attempt, event_bytes } => {
                 item.status = attempt.status().unwrap_or(0);
                 item.error = attempt.failure_text();
                 item.bucket = bucket_of(attempt.response_time_ms) as i8;
                 item.micros = (attempt.response_time_ms * 1000.0).round() as u64;
                 item.event_type = Some(&attempt.event_type);
                 item.nonce = Some(attempt.event.nonce);
+                item.owed = Some(format!("{event_bytes} {}", attempt.tenant));
                 item.record = entry::write_attempt(attempt);
                 item.set_outcome(*outcome);
             }

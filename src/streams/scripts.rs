@@ -22,6 +22,7 @@ const COMMON: &str = concat!(include_str!("../../streams/common.lua"), "\n", inc
 // What several scripts share, and the part of settling that is about an endpoint's health.
 const LOG: &str = include_str!("../../streams/log.lua");
 const ATTEMPTS: &str = include_str!("../../streams/attempts.lua");
+const REFERENCES: &str = include_str!("../../streams/references.lua");
 const DEAD_LETTERS: &str = include_str!("../../streams/dead_letters.lua");
 const AGAIN: &str = include_str!("../../streams/again.lua");
 const HEALTH: &str = include_str!("../../streams/health.lua");
@@ -41,26 +42,26 @@ macro_rules! scripts {
 
 scripts! {
     PUBLISH = "publish";
-    EXPAND = "expand" with LOG, DEAD_LETTERS;
-    LEASE = "lease" with DEAD_LETTERS;
+    EXPAND = "expand" with LOG, REFERENCES, DEAD_LETTERS;
+    LEASE = "lease" with REFERENCES, DEAD_LETTERS;
     RENEW = "renew";
-    SETTLE = "settle" with ATTEMPTS, DEAD_LETTERS, HEALTH;
+    SETTLE = "settle" with ATTEMPTS, REFERENCES, DEAD_LETTERS, HEALTH;
     SUBSCRIBE = "subscribe";
     SET_STATUS = "set_status";
     UNSUBSCRIBE = "unsubscribe";
-    PURGE = "purge";
-    DROP = "drop" with DEAD_LETTERS;
+    PURGE = "purge" with REFERENCES;
+    DROP = "drop" with REFERENCES, DEAD_LETTERS;
     REDRIVE = "redrive";
-    DISCARD = "discard";
-    REPLAY = "replay" with LOG, AGAIN;
+    DISCARD = "discard" with REFERENCES;
+    REPLAY = "replay" with LOG, REFERENCES, AGAIN;
     TRIM = "trim" with LOG;
     AUDIT = "audit";
-    RECOUNT = "recount";
+    RECOUNT = "recount" with REFERENCES;
     BURY = "bury" with LOG;
     LEAD = "lead";
     CHECK_IN = "check_in";
     SET_META = "set_meta";
-    RESEND = "resend" with AGAIN;
+    RESEND = "resend" with REFERENCES, AGAIN;
     SET_TENANT = "set_tenant";
     LIMIT_TENANT = "limit_tenant";
     LOG_TEST = "log_test" with ATTEMPTS;
@@ -93,7 +94,7 @@ mod tests {
     #[test]
     fn each_script_stays_short() {
         for script in all() {
-            let shared = [COMMON, LOG, ATTEMPTS, DEAD_LETTERS, AGAIN, HEALTH]
+            let shared = [COMMON, LOG, ATTEMPTS, REFERENCES, DEAD_LETTERS, AGAIN, HEALTH]
                 .into_iter()
                 .filter(|part| script.text.contains(part));
             let own = script.text.lines().count() - shared.map(|part| part.lines().count()).sum::<usize>();

@@ -1,5 +1,7 @@
 //! Keys open what their role allows, for their tenant, as often as they may, until they are revoked.
 
+use futures_util::future::join_all;
+
 use super::*;
 
 #[tokio::test]
@@ -85,6 +87,19 @@ async fn a_tenant_that_is_deleted_takes_its_keys_with_it() {
     delete().await.expect(204);
     service.call_as(&key, "GET", "/api/v1/webhooks", &Value::Null).await.problem(401, "unauthorized");
     assert_eq!(service.get("/api/v1/tenants").await.expect(200)["data"], json!([]));
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn requests_at_the_same_time_are_each_counted() {
+    let service = Service::limited(20).await;
+    let answers = join_all((0..60).map(|_| service.get("/api/v1/webhooks"))).await;
+    let left = |answer: &&Answer| answer.headers["ratelimit-remaining"].to_str().unwrap().parse::<usize>().unwrap();
+    let mut taken = [0; 20];
+    answers.iter().filter(|answer| answer.status == 200).for_each(|answer| taken[left(&answer)] += 1);
+    // The minute may turn once meanwhile.
+    assert!(taken.iter().sum::<usize>() >= 20 && taken.iter().all(|times| *times <= 2), "{taken:?}");
+    assert!(answers.iter().filter(|answer| answer.status == 429).count() >= 20);
     service.stop().await;
 }
 

@@ -11,47 +11,29 @@ use posthaste::{
     },
 };
 
-use crate::support::samples::{Verdict, settled};
+use crate::support::samples::{Facts, Verdict, settled};
 
 /// The one shard that the tests use.
 pub const SHARD: u16 = 0;
 
 #[derive(Debug, Clone)]
 pub enum Action {
-    Append {
-        call: String,
-        batch: Vec<Append>,
-    },
+    Append { call: String, batch: Vec<Append> },
     Create(Box<Subscription>),
-    Update {
-        subscription: Box<Subscription>,
-        version: StreamId,
-        clears_faults: bool,
-    },
+    Update { subscription: Box<Subscription>, version: StreamId, clears_faults: bool },
     SetActive(SubscriptionId, bool),
     Delete(SubscriptionId),
     Purge(SubscriptionId),
     Expand(Vec<Expansion>),
-    Lease {
-        room: usize,
-    },
+    Lease { room: usize },
     Renew(Vec<Lease>),
-    /// Each with its event's nonce and type.
-    Settle(Vec<(Lease, Verdict, (u32, String))>),
+    Settle(Vec<(Lease, Verdict, Facts)>),
     DropBacklog(SubscriptionId, StreamId),
     Redrive(SubscriptionId, Vec<StreamId>),
     Discard(SubscriptionId, Vec<StreamId>),
-    Resend {
-        id: DeliveryId,
-        call: String,
-    },
+    Resend { id: DeliveryId, call: String },
     CreateJob(Job),
-    Replay {
-        job: Job,
-        next: StreamId,
-        is_last: bool,
-        events: Vec<StreamId>,
-    },
+    Replay { job: Job, next: StreamId, is_last: bool, events: Vec<StreamId> },
     Trim(StreamId),
     Audit(SubscriptionId),
     Recount,
@@ -105,10 +87,8 @@ impl Action {
             Self::Lease { room } => Answer::Leased(streams.lease(SHARD, *room).await?),
             Self::Renew(leases) => Answer::Count((leases.len() - streams.renew(SHARD, leases).await?.len()) as u64),
             Self::Settle(results) => {
-                let batch: Vec<Settled> = results
-                    .iter()
-                    .map(|(lease, verdict, (nonce, event_type))| settled(lease, *verdict, *nonce, event_type))
-                    .collect();
+                let batch: Vec<Settled> =
+                    results.iter().map(|(lease, verdict, facts)| settled(lease, *verdict, facts)).collect();
                 Answer::Stale(streams.settle(SHARD, &batch).await?.stale)
             }
             Self::DropBacklog(id, last) => {

@@ -10,7 +10,7 @@ use posthaste::domain::{
 
 use super::prediction::Prediction;
 use crate::support::{
-    samples::TENANT,
+    samples::{Facts, TENANT},
     state::{Delivery, Fields, Standing, State},
 };
 
@@ -31,7 +31,7 @@ impl OwnEvent {
     }
 
     /// The delivery that it tells of.
-    fn delivery(&self, known: &BTreeMap<StreamId, (EventId, String)>) -> Delivery {
+    fn delivery(&self, known: &BTreeMap<StreamId, (EventId, Facts)>) -> Delivery {
         let id: DeliveryId = self.text("delivery_id").parse().unwrap();
         let event: EventId = self.text("event_id").parse().unwrap();
         assert_eq!(event, known[&id.event].0);
@@ -45,13 +45,13 @@ pub fn surprises(
     before: &State,
     after: &State,
     prediction: &Prediction,
-    known: &BTreeMap<StreamId, (EventId, String)>,
+    known: &BTreeMap<StreamId, (EventId, Facts)>,
     told: &[OwnEvent],
 ) -> Vec<String> {
     let mut wrong = Vec::new();
     let died = deaths(before, after, prediction);
     let is_wanted = after.sets.get(&format!("own:{TENANT}")).is_some_and(|subs| !subs.is_empty());
-    let is_told = |delivery: &&Delivery| is_wanted && !known[&delivery.event].1.starts_with(OWN_TYPES);
+    let is_told = |delivery: &&Delivery| is_wanted && !known[&delivery.event].1.event_type.starts_with(OWN_TYPES);
     let mut expected: Vec<Delivery> = died.iter().filter(is_told).cloned().collect();
     let of_type = |wanted: &'static str| told.iter().filter(move |event| event.event_type == wanted);
     let mut found: Vec<Delivery> = of_type(DEAD_LETTERED).map(|event| event.delivery(known)).collect();

@@ -10,7 +10,7 @@ use posthaste::{
 use super::action::{Action, Answer};
 use crate::support::{
     checks::Bounds,
-    samples::Verdict,
+    samples::{Facts, Verdict},
     state::{Delivery, Standing, State, Subscription},
 };
 
@@ -155,7 +155,7 @@ pub fn is_held(lease: &Lease, state: &State) -> bool {
     sub.and_then(|sub| sub.tokens.get(&lease.entry.to_string())).is_some_and(|token| **token == *lease.token)
 }
 
-fn settle(results: &[(Lease, Verdict, (u32, String))], state: &State) -> Prediction {
+fn settle(results: &[(Lease, Verdict, Facts)], state: &State) -> Prediction {
     let mut must = Changes::new();
     let mut stale = Vec::new();
     let (mut ended, mut let_go) = (BTreeSet::new(), BTreeSet::new());

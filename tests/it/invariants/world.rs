@@ -24,7 +24,7 @@ use crate::support::{
     checks::{Bounds, violations},
     clock,
     redis::TestRedis,
-    samples::{TENANT, Verdict, event, subscription},
+    samples::{Facts, TENANT, Verdict, event, subscription},
     state::{Standing, State, command},
 };
 
@@ -48,7 +48,7 @@ pub struct World<'r> {
     published: BTreeSet<EventId>,
     trimmed: BTreeSet<StreamId>,
     /// The whole id and the type of each, and of the engine's own.
-    known: BTreeMap<StreamId, (EventId, String)>,
+    known: BTreeMap<StreamId, (EventId, Facts)>,
     /// What a publisher got for an idempotency key, and the type it published.
     keys: HashMap<String, (String, EventId)>,
     answers: HashMap<String, Vec<Appended>>,
@@ -149,7 +149,8 @@ impl<'r> World<'r> {
         let mut new = Vec::new();
         for (at, fields) in &state.events {
             let id = EventId { at: *at, shard: SHARD, nonce: fields["i"].parse().unwrap() };
-            self.known.insert(*at, (id, fields["t"].clone()));
+            let facts = Facts { nonce: id.nonce, event_type: fields["t"].clone(), bytes: fields["b"].len() };
+            self.known.insert(*at, (id, facts));
             if fields["t"].starts_with(OWN_TYPES) && !published.contains(at) {
                 self.published.insert(id);
                 new.push(OwnEvent::read(fields));
@@ -160,12 +161,12 @@ impl<'r> World<'r> {
 
     /// The type that an event has, or had.
     fn type_of(&self, event: StreamId) -> String {
-        self.known[&event].1.clone()
+        self.known[&event].1.event_type.clone()
     }
 
-    fn result(&self, lease: Lease, verdict: Verdict) -> (Lease, Verdict, (u32, String)) {
-        let (id, event_type) = self.known[&lease.event].clone();
-        (lease, verdict, (id.nonce, event_type))
+    fn result(&self, lease: Lease, verdict: Verdict) -> (Lease, Verdict, Facts) {
+        let facts = self.known[&lease.event].1.clone();
+        (lease, verdict, facts)
     }
 
     /// What a process would remember of an answer.

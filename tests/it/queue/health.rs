@@ -14,7 +14,7 @@ use posthaste::{
 
 use crate::support::{
     queue::{Queue, SHARD},
-    samples::{Verdict, settled, subscription},
+    samples::{Facts, Verdict, settled, subscription},
 };
 
 const SOON: Verdict = Verdict::Retry { delay_ms: 1_000, retry_after_ms: None };
@@ -135,7 +135,7 @@ async fn failing(hours: u64) -> (Queue, SubscriptionId) {
 async fn fail(queue: &mut Queue, verdict: Verdict) -> SettleAnswer {
     queue.elapse(1_500).await;
     let lease = queue.lease_one().await;
-    queue.streams.settle(SHARD, &[settled(&lease, verdict, 1, "a.b")]).await.unwrap()
+    queue.streams.settle(SHARD, &[settled(&lease, verdict, &Facts::default())]).await.unwrap()
 }
 
 #[tokio::test]

@@ -9,13 +9,13 @@ use posthaste::{
         outcome::Reason,
         subscription::Subscription,
     },
-    streams::{Ending, Expansion, Limits},
+    streams::{Ending, Expansion, Lease, Limits},
 };
 use serde_json::{Value, json};
 
 use crate::support::{
     queue::{Queue, SHARD, whole},
-    samples::{TENANT, Verdict, settled, subscription},
+    samples::{Facts, TENANT, Verdict, settled, subscription},
     state::command,
 };
 
@@ -43,9 +43,15 @@ fn watcher(number: u64) -> Subscription {
     Subscription { events: vec!["posthaste.*".parse().unwrap()], ..subscription(number) }
 }
 
-async fn settle_as(queue: &Queue, verdict: Verdict, event_type: &str) {
+async fn settle_as(queue: &mut Queue, verdict: Verdict, event_type: &str) {
     let lease = queue.lease_one().await;
-    queue.streams.settle(SHARD, &[settled(&lease, verdict, 1, event_type)]).await.unwrap();
+    settle_one(queue, &lease, verdict, event_type).await;
+}
+
+async fn settle_one(queue: &mut Queue, lease: &Lease, verdict: Verdict, event_type: &str) {
+    let bytes = queue.state().await.bodies[&lease.event].1 as usize;
+    let facts = Facts { event_type: event_type.to_owned(), bytes, ..Facts::default() };
+    queue.streams.settle(SHARD, &[settled(lease, verdict, &facts)]).await.unwrap();
 }
 
 /// Puts the engine's own events that wait in the log on the delivery stream of `target`.
@@ -64,9 +70,10 @@ async fn deliver_own(queue: &mut Queue, target: SubscriptionId) -> usize {
 async fn ids_are_written_by_scripts_as_everywhere_else() {
     let mut queue = Queue::start().await;
     let common = include_str!("../../../streams/common.lua");
+    let references = include_str!("../../../streams/references.lua");
     let dead_letters = include_str!("../../../streams/dead_letters.lua");
     let script = format!(
-        "#!lua\n{common}\n{dead_letters}\nreturn {{ eventId(ARGV[2], ARGV[3], ARGV[4]), deliveryId(ARGV[2], ARGV[3], ARGV[5]) }}"
+        "#!lua\n{common}\n{references}\n{dead_letters}\nreturn {{ eventId(ARGV[2], ARGV[3], ARGV[4]), deliveryId(ARGV[2], ARGV[3], ARGV[5]) }}"
     );
     let edges = [(0, 0, 0, 0, 0, 0), ((1 << 48) - 1, u32::MAX, u16::MAX, u64::MAX, u32::MAX, u16::MAX)];
     let random = || {
@@ -90,14 +97,14 @@ async fn a_dead_letter_is_told_of_once_where_somebody_wants_to_know() {
     let mut queue = Queue::start().await;
     let id = queue.create(subscription(1)).await;
     queue.deliver(1, &[id]).await;
-    settle_as(&queue, Verdict::Exhausted, "a.b").await;
+    settle_as(&mut queue, Verdict::Exhausted, "a.b").await;
     assert!(told(&mut queue).await.is_empty(), "nobody wants to know");
 
     let watcher = queue.create(watcher(2)).await;
     let event = queue.deliver(1, &[id]).await[0];
     let lease = queue.lease_one().await;
     for _ in 0..2 {
-        let mut exhausted = settled(&lease, Verdict::Exhausted, 1, "a.b");
+        let mut exhausted = settled(&lease, Verdict::Exhausted, &Facts::default());
         if let Ending::Attempted { attempt, .. } = &mut exhausted.ending {
             attempt.event = event;
         }
@@ -112,7 +119,7 @@ async fn a_dead_letter_is_told_of_once_where_somebody_wants_to_know() {
 
     assert!(queue.streams.delete_subscription(watcher).await.unwrap());
     queue.deliver(1, &[id]).await;
-    settle_as(&queue, Verdict::Exhausted, "a.b").await;
+    settle_as(&mut queue, Verdict::Exhausted, "a.b").await;
     assert_eq!(told(&mut queue).await.len(), 1, "nobody wants to know any more");
     assert_eq!(queue.violations().await, [""; 0]);
 }
@@ -163,7 +170,7 @@ async fn settle_as_each(queue: &mut Queue, verdicts: [Verdict; 2]) {
     let leases = queue.lease(2).await;
     assert_eq!(leases.len(), 2);
     for (lease, verdict) in leases.iter().zip(verdicts) {
-        queue.streams.settle(SHARD, &[settled(lease, verdict, 1, DEAD_LETTERED)]).await.unwrap();
+        settle_one(queue, lease, verdict, DEAD_LETTERED).await;
     }
 }
 
@@ -190,7 +197,7 @@ async fn a_disabled_webhook_is_told_of_once_and_its_recovery_after_it_was_resume
     assert!(queue.streams.set_active(id, true).await.unwrap());
     for _ in 0..2 {
         queue.deliver(1, &[id]).await;
-        settle_as(&queue, Verdict::Delivered, "a.b").await;
+        settle_as(&mut queue, Verdict::Delivered, "a.b").await;
     }
     let told_twice = told(&mut queue).await;
     assert_eq!(types(&told_twice), [DISABLED, RECOVERED]);
@@ -205,18 +212,18 @@ async fn a_recovery_is_told_of_when_the_breaker_had_opened() {
     queue.deliver(3, &[id]).await;
     // Failures that did not open it are nobody's business.
     for verdict in [SOON, Verdict::Delivered] {
-        settle_as(&queue, verdict, "a.b").await;
+        settle_as(&mut queue, verdict, "a.b").await;
         queue.elapse(3_000).await;
     }
     assert!(told(&mut queue).await.is_empty());
     for _ in 0..5 {
-        settle_as(&queue, SOON, "a.b").await;
+        settle_as(&mut queue, SOON, "a.b").await;
         queue.elapse(3_000).await;
     }
     assert!(queue.state().await.subscriptions[&id.to_string()].number("hold") > 0);
-    settle_as(&queue, Verdict::Delivered, "posthaste.webhook.disabled").await;
+    settle_as(&mut queue, Verdict::Delivered, "posthaste.webhook.disabled").await;
     assert!(told(&mut queue).await.is_empty(), "a delivery of an own event makes none");
-    settle_as(&queue, Verdict::Delivered, "a.b").await;
+    settle_as(&mut queue, Verdict::Delivered, "a.b").await;
     let told = told(&mut queue).await;
     assert_eq!(types(&told), [RECOVERED]);
     let (since, at) = (&told[0].1["failing_since_ms"], &told[0].1["recovered_at_ms"]);

@@ -3,8 +3,8 @@
 use posthaste::domain::subscription::{Status, Subscription};
 
 use crate::support::{
-    queue::{Queue, SHARD},
-    samples::{Verdict, settled, subscription},
+    queue::Queue,
+    samples::{Verdict, subscription},
 };
 
 const SOON: Verdict = Verdict::Retry { delay_ms: 1_000, retry_after_ms: None };
@@ -164,7 +164,7 @@ async fn every_result_is_recorded_and_a_late_one_is_marked() {
     let late = queue.lease_one().await;
     queue.lose_leases().await;
     let current = queue.lease_one().await;
-    queue.streams.settle(SHARD, &[settled(&current, SOON, 1, "a.b"), settled(&late, SOON, 1, "a.b")]).await.unwrap();
+    queue.settle(&[(&current, SOON), (&late, SOON)]).await;
     let page = queue.streams.attempts_of(id, &Default::default(), None, 10).await.unwrap();
     let marks: Vec<bool> = page.attempts.iter().map(|(_, attempt)| attempt.is_late).collect();
     assert_eq!(marks, [true, false], "newest first");

@@ -7,7 +7,7 @@ use posthaste::{
 
 use crate::support::{
     queue::{Queue, SHARD},
-    samples::{BODY_BYTES, TENANT, Verdict, event, subscription},
+    samples::{BODY_BYTES, Facts, TENANT, Verdict, event, settled, subscription},
 };
 
 const MB: usize = 1_000_000;
@@ -87,8 +87,10 @@ async fn a_tenant_at_its_limit_is_refused_event_by_event_until_there_is_room() {
     assert_eq!((&bad[0].raw["data"][..], &bad[0].raw["type"][..]), (&br#"{"n":1}"#[..], &b"a"[..]));
 
     let leases = queue.lease(10).await;
-    let results: Vec<_> = leases.iter().map(|lease| (lease, Verdict::Delivered)).collect();
-    queue.settle(&results).await;
+    for (lease, bytes) in leases.iter().zip([BODY_BYTES, MB]) {
+        let delivered = settled(lease, Verdict::Delivered, &Facts { bytes, ..Facts::default() });
+        queue.streams.settle(SHARD, &[delivered]).await.unwrap();
+    }
     assert!(matches!(append(&queue, "room", &[of(TENANT, None)]).await[..], [Appended::Event(_)]));
     assert_eq!(queue.violations().await, [""; 0]);
 }

@@ -14,7 +14,7 @@ use super::{
     checks::{Bounds, violations},
     clock,
     redis::TestRedis,
-    samples::{BODY_BYTES, DISABLE_AFTER, TENANT, Verdict, event, settled},
+    samples::{BODY_BYTES, DISABLE_AFTER, Facts, TENANT, Verdict, event, settled},
     state::{State, command},
 };
 
@@ -98,7 +98,8 @@ impl Queue {
 
     /// Settles; returns which results came too late.
     pub async fn settle(&self, results: &[(&Lease, Verdict)]) -> Vec<usize> {
-        let batch: Vec<_> = results.iter().map(|(lease, verdict)| settled(lease, *verdict, 1, "a.b")).collect();
+        let batch: Vec<_> =
+            results.iter().map(|(lease, verdict)| settled(lease, *verdict, &Facts::default())).collect();
         self.streams.settle(SHARD, &batch).await.unwrap().stale
     }
 

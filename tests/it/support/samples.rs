@@ -62,11 +62,27 @@ pub fn subscription(number: u64) -> Subscription {
     }
 }
 
-/// What became of a leased delivery of an event with this nonce and type.
-pub fn settled(lease: &Lease, verdict: Verdict, nonce: u32, event_type: &str) -> Settled {
+/// What a result says of its event.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    pub nonce: u32,
+    pub event_type: String,
+    /// Of its data.
+    pub bytes: usize,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self { nonce: 1, event_type: "a.b".to_owned(), bytes: BODY_BYTES }
+    }
+}
+
+/// What became of a leased delivery of such an event.
+pub fn settled(lease: &Lease, verdict: Verdict, facts: &Facts) -> Settled {
     let attempted = |status: u16, outcome: Outcome| Ending::Attempted {
         outcome,
-        attempt: Box::new(attempt(lease, status, nonce, event_type)),
+        attempt: Box::new(attempt(lease, status, facts)),
+        event_bytes: facts.bytes,
     };
     let ending = match verdict {
         Verdict::Delivered => attempted(200, Outcome::Delivered),
@@ -81,13 +97,13 @@ pub fn settled(lease: &Lease, verdict: Verdict, nonce: u32, event_type: &str) ->
     Settled { lease: lease.clone(), ending }
 }
 
-fn attempt(lease: &Lease, status: u16, nonce: u32, event_type: &str) -> Attempt {
+fn attempt(lease: &Lease, status: u16, facts: &Facts) -> Attempt {
     Attempt {
-        event: EventId { at: lease.event, shard: lease.subscription.shard, nonce },
+        event: EventId { at: lease.event, shard: lease.subscription.shard, nonce: facts.nonce },
         subscription: lease.subscription,
         copy: lease.copy,
         tenant: TENANT.to_owned(),
-        event_type: event_type.to_owned(),
+        event_type: facts.event_type.clone(),
         url: "https://example.com/".to_owned(),
         number: lease.attempt_number(),
         at_ms: 1_790_000_000_000,

@@ -6,7 +6,7 @@
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
 -- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (what follows that comes first) |
 -- CURSOR c (go on after c)
--- All references are counted first (a call cut short may leak one, never free a body too early), then all entries are added,
+-- All references are counted first (a call cut short may leak them, never free a body too early), then all entries are added,
 -- and each subscription is planned once; what says that an event is done comes last.
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
 local exp = P .. ':exp'

@@ -8,7 +8,8 @@ local reply = call('HSCAN', refs, ARGV[2], 'COUNT', ARGV[3])
 -- Entries that are there, of those the status calls pending or dead; nil where it does not know every delivery.
 local function entries(ev)
   local evs, found = key('evs', ev), 0
-  if tonumber(call('HGET', evs, 'n') or 0) ~= call('HLEN', evs) - 1 - call('HEXISTS', evs, 'o') then return nil end
+  local targets = tonumber(call('HGET', evs, 'n'))
+  if not targets or targets ~= call('HLEN', evs) - 1 - call('HEXISTS', evs, 'o') then return nil end
   local status = call('HGETALL', evs)
   for i = 1, #status, 2 do
     local state, id = status[i + 1]:match('^(%a) (%S+)')

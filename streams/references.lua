@@ -1,5 +1,5 @@
--- References: how many entries of P:dlv:* and P:dead:* name an event (P:refs). Below common.lua in each script that adds or
--- takes away such entries.
+-- References: how many entries of P:dlv:* and P:dead:* name an event (P:refs). Below common.lua in each script that makes
+-- them more or fewer.
 
 -- Counts entries that a call is to add, `added` by event; returns of each event whether nothing else names it.
 local function refer(added)
@@ -22,8 +22,8 @@ local function owe(ev, tenant, bytes)
 end
 
 -- One entry less names each of these events, for each time that it is listed. With its last one nobody is owed it any more:
--- its tenant has so much less stored, its spilled body goes, and its status begins to age. `owed` is what the status of each
--- says of that, where it was read.
+-- its tenant has so much less stored, its spilled body goes, and its status begins to age. `owed` is how much that is, as
+-- `owe` keeps it, where it is known.
 local function unref(events, owed)
   local times, named = {}, {}
   for _, ev in ipairs(events) do

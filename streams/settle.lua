@@ -10,8 +10,8 @@
 -- A repeated settle changes nothing: counters move only for an entry that is held, or delivered while it was pending. What is
 -- alike for all results of a subscription is done once, after them.
 local maxDead, disableAfter = tonumber(ARGV[2]), tonumber(ARGV[3])
--- The events of what was delivered, and what the status of each says that its tenant has stored with it. Of each subscription:
--- its state; who holds each entry; and what is done once for several.
+-- The events of what was delivered, and what the tenant of each has stored with it. Of each subscription: its state; who holds
+-- each entry; and what is done once for several.
 local results, stale, delivered, owed, touched = cmsgpack.unpack(ARGV[4]), {}, {}, {}, {}
 for _, result in ipairs(results) do
   local sub, id = result[1], result[2]
@@ -40,10 +40,10 @@ local function countAttempt(counts, status, bucket, micros)
   counts.us = (counts.us or 0) + micros
 end
 
--- Notes where a delivery stands after an attempt. Before a first one nothing is noted but that it waits: that is not read.
-local function noteAttempt(result, state, attempt)
+-- Notes where a delivery stands after an attempt. Before a first one of its holder's nothing is noted that is to be read.
+local function noteAttempt(result, state, attempt, mine)
   local sub, id, ev, copy, attempts, status = result[1], result[2], result[8], result[9], result[11], result[12]
-  if attempts > 1 then return note(ev, sub, copy, state, id, attempts, status, attempt) end
+  if attempts ~= 1 or not mine then return note(ev, sub, copy, state, id, attempts, status, attempt) end
   call('HSET', key('evs', ev), sub .. '#' .. copy, state .. ' ' .. id .. ' 1 ' .. int(status) .. ' ' .. attempt)
   return result[17]
 end
@@ -64,12 +64,12 @@ local function settle(result, text)
   countAttempt(t.counts, status, bucket, micros)
   local began = tonumber(token:match('^%d+'))
   if outcome == 'ok' then
-    owed[ev] = noteAttempt(result, 'k', attempt)
+    owed[ev] = noteAttempt(result, 'k', attempt, mine)
     t.delivered, delivered[#delivered + 1] = t.delivered + 1, ev
     if mine then succeed(sub, r, began, type) end
   elseif outcome == 'retry' then
     call('ZADD', key('rty', sub), now + arg, id)
-    noteAttempt(result, 'p', attempt)
+    noteAttempt(result, 'p', attempt, mine)
     fail(sub, r, began, weight, type, disableAfter)
   elseif outcome == 'release' then
     release(sub, id, arg)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -11,10 +11,7 @@ use http::{HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
 use super::{Api, auth::Caller, error::Problem};
-use crate::{
-    clock::now_ms,
-    streams::{self, Streams},
-};
+use crate::{clock::now_ms, streams};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -76,7 +73,7 @@ pub(super) async fn of_caller(api: &Api, caller: &Caller) -> Result<Allowance, P
 pub(super) async fn count(api: &Api, who: &str, limit: u64) -> Result<Allowance, Problem> {
     let now_s = now_ms() / 1000;
     let window = WINDOW.as_secs();
-    let used = match api.counters.count(&api.streams, who, now_s / window).await {
+    let used = match place(api, who, now_s / window).await {
         Err(streams::Error::Full) => 0,
         counted => counted?,
     };
@@ -88,38 +85,21 @@ type Asking = (String, u64);
 /// Where the count of each request goes, which is its place in the window.
 type Places = Vec<oneshot::Sender<streams::Result<u64>>>;
 
-/// Counts in Redis: what is asked of one window while an earlier count of it is under way is counted together.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Counters(Arc<Mutex<HashMap<Asking, Places>>>);
+/// Who waits for a count: what is asked of one window while an earlier count of it is under way is counted together.
+#[derive(Debug, Default)]
+pub(super) struct Counters(Mutex<HashMap<Asking, Places>>);
 
 impl Counters {
-    /// How many requests there were in the window, up to this one.
-    async fn count(&self, streams: &Streams, who: &str, window: u64) -> streams::Result<u64> {
-        let (place, counted) = oneshot::channel();
-        let asking = (who.to_owned(), window);
-        let is_under_way = match self.waiting().entry(asking.clone()) {
+    /// Whether the first of those who wait for this window came with it: it has them counted.
+    fn wait(&self, asking: &Asking, place: oneshot::Sender<streams::Result<u64>>) -> bool {
+        match self.waiting().entry(asking.clone()) {
             Entry::Occupied(mut places) => {
                 places.get_mut().push(place);
-                true
+                false
             }
             Entry::Vacant(places) => {
                 places.insert(vec![place]);
-                false
-            }
-        };
-        if !is_under_way {
-            tokio::spawn(self.clone().count_all(streams.clone(), asking));
-        }
-        counted.await.unwrap_or_else(|_| Err(streams::Error::Unavailable("the count was broken off".to_owned())))
-    }
-
-    async fn count_all(self, streams: Streams, asking: Asking) {
-        while let Some(places) = self.next(&asking) {
-            let requests = places.len() as u64;
-            let counted = streams.count_requests(&asking.0, requests, asking.1, 2 * WINDOW).await;
-            for (after, place) in (0..requests).rev().zip(places) {
-                // Whoever asked may be gone.
-                let _ = place.send(counted.clone().map(|last| last - after));
+                true
             }
         }
     }
@@ -135,8 +115,30 @@ impl Counters {
         Some(places)
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<Asking, Places>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<Asking, Places>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many requests there were in the window, up to this one.
+async fn place(api: &Api, who: &str, window: u64) -> streams::Result<u64> {
+    let (place, counted) = oneshot::channel();
+    let asking = (who.to_owned(), window);
+    if api.counters.wait(&asking, place) {
+        // Nobody joins it: whoever asked waits for it, also where its first asker is gone.
+        tokio::spawn(count_all(api.clone(), asking));
+    }
+    counted.await.unwrap_or_else(|_| Err(streams::Error::Unavailable("the count was broken off".to_owned())))
+}
+
+async fn count_all(api: Api, asking: Asking) {
+    while let Some(places) = api.counters.next(&asking) {
+        let requests = places.len() as u64;
+        let counted = api.streams.count_requests(&asking.0, requests, asking.1, 2 * WINDOW).await;
+        for (after, place) in (0..requests).rev().zip(places) {
+            // Whoever asked may be gone.
+            let _ = place.send(counted.clone().map(|last| last - after));
+        }
     }
 }
 

@@ -74,7 +74,11 @@ async fn results_of_two_senders_for_one_delivery_in_one_call_count_once() {
             let state = queue.streams.subscription(id).await.unwrap().unwrap().state;
             let is_dead = second == Verdict::Exhausted && !is_late_first;
             assert_eq!((state.delivered, state.failed), (u64::from(!is_dead), u64::from(is_dead)), "{second:?}");
-            assert_eq!(queue.state().await.hash("refs").contains_key(&event.at.to_string()), is_dead);
+            let books = queue.state().await;
+            assert_eq!(books.hash("refs").contains_key(&event.at.to_string()), is_dead);
+            let status = &books.statuses[&event.at][&format!("{id}#0")];
+            let attempts = status.split(' ').skip(4).count();
+            assert_eq!(attempts, if second == SOON && !is_late_first { 2 } else { 1 }, "{second:?}: {status}");
         }
     }
 }

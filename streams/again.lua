@@ -1,4 +1,4 @@
--- Sending what was sent before: below common.lua in each script that does.
+-- Sending what was sent before: below references.lua.
 local TRACKED_TARGETS, COPIES_AT_MOST = 1000, 1000
 
 -- Puts an event of the log to a subscription once more, as the first copy that it has not had; returns which; or nil and

@@ -1,6 +1,7 @@
--- The log of attempts: below common.lua in each script that adds to it.
+-- The log of attempts: below common.lua.
 
-local hashes = {}
+local hashes
+atBegin(function() hashes = {} end)
 
 -- Keeps the record of an attempt; returns its id. What src/streams/attempts.rs filters by is added to `listed`.
 local function keepAttempt(listed, isSuccess, status, type, text, ...)

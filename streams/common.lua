@@ -1,9 +1,19 @@
--- What every script shares: inlined below its first line, so it runs within the same call.
+-- What every script shares. It stands above them all in one library, which Redis runs once, when it is loaded: what belongs to
+-- one call is set by `begin`.
 -- KEYS[1] = P:due (routes the call to the shard's server)   ARGV[1] = P, the shard's key prefix
 -- Within a script additions come first and removals last: one that is cut short can only duplicate, never lose.
-local P, call = ARGV[1], redis.call
-local clock = call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local KEYS, ARGV, P, call, clock, now
+local resets = {}
+
+-- Has something done when a call begins: the state of a call is not left from the one before, even one that broke off.
+local function atBegin(reset) resets[#resets + 1] = reset end
+
+local function begin(keys, arguments)
+  KEYS, ARGV, P, call = keys, arguments, arguments[1], redis.call
+  clock = call('TIME')
+  now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  for _, reset in ipairs(resets) do reset() end
+end
 
 local HOLD_MAX, RETRY_AFTER_MAX = 300000, 3600000
 local ATTEMPTS_KEPT = 20
@@ -73,6 +83,8 @@ end
 
 -- Lets the status of an event that nothing waits for age, for as long as attempts are kept.
 local statusMs
+atBegin(function() statusMs = nil end)
+
 local function expire(ev)
   statusMs = statusMs or call('HGET', P .. ':meta', 'keep') or '604800000'
   call('PEXPIRE', key('evs', ev), statusMs)

@@ -1,4 +1,4 @@
--- Giving deliveries up, and telling their tenant: below common.lua in each script that does.
+-- Giving deliveries up, and telling their tenant: below references.lua.
 
 -- Drops the oldest dead letter of a subscription that keeps more than it may, and counts it.
 local function dropOldest(sub)
@@ -71,7 +71,8 @@ local function isOwn(type) return type == '' or type:sub(1, 10) == 'posthaste.' 
 
 -- Appends an event of the engine's own to the log, for those of the tenant who named its type. Never because of a delivery
 -- of such an event: what tells of failures would fail and tell without end.
-local told = 0
+local told
+atBegin(function() told = 0 end)
 local function tell(tenant, type, data)
   local body = cjson.encode(data)
   told = told + 1

@@ -1,8 +1,9 @@
--- An endpoint's health, below dead_letters.lua in settle.lua: its breaker, when it is disabled, and what its tenant is told of it.
+-- An endpoint's health, below dead_letters.lua: its breaker, when it is disabled, and what its tenant is told of it.
 -- What deliveries of the engine's own events do changes the health, and tells nobody.
 local BREAKER_FAILURES, BREAKER_MS, BREAKER_HOLD = 5, 10000, 500
 -- {subscription, why} of each that this call has disabled.
-local disabled = {}
+local disabled
+atBegin(function() disabled = {} end)
 
 -- It keeps collecting. What is under way finishes; all else waits until somebody resumes it.
 local function disable(sub, r, reason, why, type)

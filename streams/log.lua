@@ -1,6 +1,7 @@
--- How far the log is expanded, below common.lua in the scripts that go by it: P:meta says so, and the group `dispatchers` shows
+-- How far the log is expanded, below common.lua: P:meta says so, and the group `dispatchers` shows
 -- it to whoever asks for its lag. Nothing is pending in the group: dispatchers read by range, and read again what was not expanded.
-local log = P .. ':events'
+local log
+atBegin(function() log = P .. ':events' end)
 
 -- The last event that is expanded, and how many are.
 local function expandedUpTo()

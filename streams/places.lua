@@ -1,7 +1,8 @@
--- What a subscription has, and when anything can be done for it: below common.lua in every script.
+-- What a subscription has, and when anything can be done for it: below common.lua.
 local COUNTED = { 'fresh', 'waiting', 'leased', 'dead' }
 -- What `mirror` has still to write: differences of the counts in P:cnt, and the fields in P:rt of each subscription.
-local differences, mirrored = { 0, 0, 0, 0 }, {}
+local differences, mirrored
+atBegin(function() differences, mirrored = { 0, 0, 0, 0 }, {} end)
 
 -- Has a field of a subscription's runtime state written by `mirror`.
 local function set(sub, field, value)
@@ -72,7 +73,8 @@ local function nextDue(sub, r)
   return due
 end
 
-local somethingIsDue = false
+local somethingIsDue
+atBegin(function() somethingIsDue = false end)
 
 -- Puts a subscription where P:due must have it, by its counts: at the time when anything can be done for it, or nowhere. One
 -- that is due already keeps its place, however often it is planned; a lease, which says how early it may have its next turn

@@ -1,5 +1,4 @@
--- References: how many entries of P:dlv:* and P:dead:* name an event (P:refs). Below common.lua in each script that makes
--- them more or fewer.
+-- References: how many entries of P:dlv:* and P:dead:* name an event (P:refs). Below common.lua.
 
 -- Counts entries that a call is to add, `added` by event; returns of each event whether nothing else names it.
 local function refer(added)

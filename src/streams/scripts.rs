@@ -1,80 +1,126 @@
-//! The state changes in `streams/*.lua`, each one call.
+//! The state changes in `streams/*.lua`, each one call: the functions of a library that is loaded into each server.
 
 use std::sync::LazyLock;
 
-/// One script: its text with what all share, and its digest.
+use redis::{Arg, Cmd};
+
+// What scripts share, each part below those that it uses.
+const SHARED: &str = concat!(
+    include_str!("../../streams/common.lua"),
+    "\n",
+    include_str!("../../streams/places.lua"),
+    "\n",
+    include_str!("../../streams/log.lua"),
+    "\n",
+    include_str!("../../streams/attempts.lua"),
+    "\n",
+    include_str!("../../streams/references.lua"),
+    "\n",
+    include_str!("../../streams/dead_letters.lua"),
+    "\n",
+    include_str!("../../streams/again.lua"),
+    "\n",
+    include_str!("../../streams/health.lua"),
+    "\n",
+);
+
+/// What the names of all libraries of ours begin with.
+pub const LIBRARIES: &str = "posthaste_";
+
+/// One script.
 pub struct Script {
     pub name: &'static str,
-    pub text: String,
-    pub sha1: String,
+    /// Its first line says what a server may do with it.
+    own: &'static str,
 }
 
 impl Script {
     /// Starts a call with its one key, which says which server it runs on; `ARGV[1]` and more are to follow.
-    pub fn on(&self, key: &str) -> redis::Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&self.sha1).arg(1).arg(key);
+    pub fn on(&self, key: &str) -> Cmd {
+        let mut command = redis::cmd("FCALL");
+        command.arg(format!("{}_{}", LIBRARY.name, self.name)).arg(1).arg(key);
         command
+    }
+
+    /// The same as a `call` that [`on`](Self::on) started, for a server that does not have the library.
+    pub fn evaluate(&self, call: &Cmd) -> Cmd {
+        let (head, body) = self.parts();
+        let mut command = redis::cmd("EVAL");
+        command.arg(format!("{head}\nlocal keys, arguments = KEYS, ARGV\n{SHARED}begin(keys, arguments)\n{body}"));
+        for argument in call.args_iter().skip(2) {
+            if let Arg::Simple(bytes) = argument {
+                command.arg(bytes);
+            }
+        }
+        command
+    }
+
+    /// What its first line says, and all below.
+    fn parts(&self) -> (&'static str, &'static str) {
+        self.own.split_once('\n').unwrap_or((self.own, ""))
     }
 }
 
-const COMMON: &str = concat!(include_str!("../../streams/common.lua"), "\n", include_str!("../../streams/places.lua"));
-// What several scripts share, and the part of settling that is about an endpoint's health.
-const LOG: &str = include_str!("../../streams/log.lua");
-const ATTEMPTS: &str = include_str!("../../streams/attempts.lua");
-const REFERENCES: &str = include_str!("../../streams/references.lua");
-const DEAD_LETTERS: &str = include_str!("../../streams/dead_letters.lua");
-const AGAIN: &str = include_str!("../../streams/again.lua");
-const HEALTH: &str = include_str!("../../streams/health.lua");
+const REGISTER: &str = "
+local function register(script, flags, body)
+  local function run(keys, arguments) begin(keys, arguments) return body() end
+  redis.register_function{ function_name = LIBRARY .. '_' .. script, flags = flags, callback = run }
+end
+";
+
+/// All scripts in one text, named by its digest: servers keep those of several versions beside each other.
+pub struct Library {
+    pub name: String,
+    pub text: String,
+}
+
+pub static LIBRARY: LazyLock<Library> = LazyLock::new(|| {
+    let mut functions = format!("{SHARED}{REGISTER}");
+    for script in ALL {
+        let (head, body) = script.parts();
+        let flags = if head.ends_with("flags=allow-oom") { "'allow-oom'" } else { "" };
+        functions += &format!("register('{}', {{ {flags} }}, function()\n{body}end)\n", script.name);
+    }
+    let digest = redis::Script::new(&functions).get_hash()[..16].to_owned();
+    let name = format!("{LIBRARIES}{digest}");
+    Library { text: format!("#!lua name={name}\nlocal LIBRARY = '{name}'\n{functions}"), name }
+});
 
 macro_rules! scripts {
-    ($($constant:ident = $file:literal $(with $($part:ident),+)?;)*) => {
-        $(pub static $constant: LazyLock<Script> = LazyLock::new(|| {
-            compose($file, include_str!(concat!("../../streams/", $file, ".lua")), &[COMMON $($(, $part)+)?])
-        });)*
+    ($($constant:ident = $file:literal;)*) => {
+        $(pub static $constant: Script = Script { name: $file, own: include_str!(concat!("../../streams/", $file, ".lua")) };)*
 
-        /// Every script.
-        pub fn all() -> Vec<&'static Script> {
-            vec![$(&$constant),*]
-        }
+        static ALL: &[&Script] = &[$(&$constant),*];
     };
 }
 
 scripts! {
     PUBLISH = "publish";
-    EXPAND = "expand" with LOG, REFERENCES, DEAD_LETTERS;
-    LEASE = "lease" with REFERENCES, DEAD_LETTERS;
+    EXPAND = "expand";
+    LEASE = "lease";
     RENEW = "renew";
-    SETTLE = "settle" with ATTEMPTS, REFERENCES, DEAD_LETTERS, HEALTH;
+    SETTLE = "settle";
     SUBSCRIBE = "subscribe";
     SET_STATUS = "set_status";
     UNSUBSCRIBE = "unsubscribe";
-    PURGE = "purge" with REFERENCES;
-    DROP = "drop" with REFERENCES, DEAD_LETTERS;
+    PURGE = "purge";
+    DROP = "drop";
     REDRIVE = "redrive";
-    DISCARD = "discard" with REFERENCES;
-    REPLAY = "replay" with LOG, REFERENCES, AGAIN;
-    TRIM = "trim" with LOG;
+    DISCARD = "discard";
+    REPLAY = "replay";
+    TRIM = "trim";
     AUDIT = "audit";
-    RECOUNT = "recount" with REFERENCES;
-    BURY = "bury" with LOG;
+    RECOUNT = "recount";
+    BURY = "bury";
     LEAD = "lead";
     CHECK_IN = "check_in";
     SET_META = "set_meta";
-    RESEND = "resend" with REFERENCES, AGAIN;
+    RESEND = "resend";
     SET_TENANT = "set_tenant";
     LIMIT_TENANT = "limit_tenant";
-    LOG_TEST = "log_test" with ATTEMPTS;
+    LOG_TEST = "log_test";
     ADD_TYPE = "add_type";
     SWAP_ANSWER = "swap_answer";
-}
-
-/// The first line says what the server may do with the script, so it stays the first; the shared parts come below it.
-fn compose(name: &'static str, own: &str, parts: &[&str]) -> Script {
-    let (head, body) = own.split_once('\n').unwrap_or((own, ""));
-    let text = format!("{head}\n{}\n{body}", parts.join("\n"));
-    let sha1 = redis::Script::new(&text).get_hash().to_owned();
-    Script { name, text, sha1 }
 }
 
 #[cfg(test)]
@@ -83,22 +129,19 @@ mod tests {
 
     #[test]
     fn each_script_says_first_whether_it_runs_when_memory_is_short() {
-        for script in all() {
-            let head = script.text.lines().next();
+        for script in ALL {
             let adds =
                 ["publish", "expand", "subscribe", "redrive", "replay", "resend", "add_type"].contains(&script.name);
-            assert_eq!(head, Some(if adds { "#!lua" } else { "#!lua flags=allow-oom" }), "{}", script.name);
+            let (head, _) = script.parts();
+            assert_eq!(head, if adds { "#!lua" } else { "#!lua flags=allow-oom" }, "{}", script.name);
         }
     }
 
     #[test]
     fn each_script_stays_short() {
-        for script in all() {
-            let shared = [COMMON, LOG, ATTEMPTS, REFERENCES, DEAD_LETTERS, AGAIN, HEALTH]
-                .into_iter()
-                .filter(|part| script.text.contains(part));
-            let own = script.text.lines().count() - shared.map(|part| part.lines().count()).sum::<usize>();
-            assert!(own <= 120, "{} has {own} lines", script.name);
+        for script in ALL {
+            let lines = script.own.lines().count();
+            assert!(lines <= 120, "{} has {lines} lines", script.name);
         }
     }
 }

@@ -20,10 +20,7 @@ use redis::{
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    super::{
-        error::{Result, spoils_connection},
-        scripts,
-    },
+    super::error::{Result, spoils_connection},
     work::Work,
 };
 
@@ -76,12 +73,9 @@ impl bb8::ManageConnection for Connector {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Link, RedisError> {
-        let made = async {
-            let mut connection = Connector::connect(self, RESPONSE_TIMEOUT).await?;
-            load_scripts(&mut connection).await?;
-            Ok(Link { connection, is_broken: Arc::default() })
-        };
-        made.await.inspect_err(|error| self.failures.tell(error))
+        let made = Connector::connect(self, RESPONSE_TIMEOUT).await;
+        let connection = made.inspect_err(|error| self.failures.tell(error))?;
+        Ok(Link { connection, is_broken: Arc::default() })
     }
 
     async fn is_valid(&self, _: &mut Link) -> Result<(), RedisError> {
@@ -91,14 +85,6 @@ impl bb8::ManageConnection for Connector {
     fn has_broken(&self, link: &mut Link) -> bool {
         link.is_broken.load(Ordering::Relaxed)
     }
-}
-
-async fn load_scripts(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-    let mut pipeline = redis::pipe();
-    for script in scripts::all() {
-        pipeline.cmd("SCRIPT").arg("LOAD").arg(&script.text).ignore();
-    }
-    pipeline.query_async(connection).await
 }
 
 /// The connections to a server.

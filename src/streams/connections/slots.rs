@@ -11,10 +11,10 @@ pub(super) const SLOTS: u16 = 16_384;
 pub(super) fn key_of(command: &Cmd) -> Option<&[u8]> {
     let mut arguments = command.args_iter().map(|argument| if let Arg::Simple(bytes) = argument { bytes } else { b"" });
     match arguments.next()? {
-        b"INFO" | b"CONFIG" | b"CLUSTER" | b"TIME" | b"PING" | b"SCRIPT" => None,
+        b"INFO" | b"CONFIG" | b"CLUSTER" | b"TIME" | b"PING" | b"FUNCTION" => None,
         b"XREAD" | b"XREADGROUP" => arguments.skip_while(|argument| *argument != b"STREAMS").nth(1),
-        // Behind the digest and the number of keys.
-        b"EVALSHA" => arguments.nth(2),
+        // Behind the function and the number of keys.
+        b"FCALL" => arguments.nth(2),
         // Behind what is asked of it.
         b"XGROUP" | b"XINFO" | b"MEMORY" => arguments.nth(1),
         _ => arguments.next(),
@@ -88,7 +88,7 @@ mod tests {
         };
         check("GET a", Some("a"));
         check("HSET a f v", Some("a"));
-        check("EVALSHA abc 1 a b", Some("a"));
+        check("FCALL abc 1 a b", Some("a"));
         check("XGROUP CREATE a g 0 MKSTREAM", Some("a"));
         check("XINFO GROUPS a", Some("a"));
         check("MEMORY USAGE a SAMPLES 20", Some("a"));

@@ -1,11 +1,16 @@
 //! What is asked of a server.
 
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, aio::MultiplexedConnection};
+use std::collections::HashMap;
+
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value, aio::MultiplexedConnection};
 
 use super::{
-    super::scripts::Script,
+    super::scripts::{LIBRARIES, LIBRARY, Script},
     slots::{key_of, slot_of},
 };
+
+/// How many versions of the library a server keeps at most: one more than this, and all go but the newest.
+const LIBRARIES_AT_MOST: usize = 8;
 
 /// What is asked of a connection.
 #[derive(Clone, Copy)]
@@ -38,27 +43,73 @@ impl Work<'_> {
             Self::Command(command) => command.query_async(connection).await,
             Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
             Self::Script(script, command) => match command.query_async(connection).await {
-                Err(error) if is_unknown_script(&error) => {
-                    load(script, connection).await?;
-                    command.query_async(connection).await
-                }
+                Err(error) if is_unknown_function(&error) => match load(connection).await? {
+                    Loaded::Yes => command.query_async(connection).await,
+                    Loaded::NoRoom => script.evaluate(command).query_async(connection).await,
+                },
                 answer => answer,
             },
             Self::Scripts(script, pipeline) => match pipeline.query_async(connection).await {
-                Err(error) if is_unknown_script(&error) => {
-                    load(script, connection).await?;
-                    pipeline.query_async(connection).await
-                }
+                Err(error) if is_unknown_function(&error) => match load(connection).await? {
+                    Loaded::Yes => pipeline.query_async(connection).await,
+                    Loaded::NoRoom => {
+                        let mut evaluated = Pipeline::new();
+                        for command in pipeline.cmd_iter() {
+                            evaluated.add_command(script.evaluate(command));
+                        }
+                        evaluated.query_async(connection).await
+                    }
+                },
                 answer => answer,
             },
         }
     }
 }
 
-fn is_unknown_script(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(ServerErrorKind::NoScript))
+fn is_unknown_function(error: &RedisError) -> bool {
+    any_says(error, |details| details == "Function not found")
 }
 
-async fn load(script: &Script, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-    redis::cmd("SCRIPT").arg("LOAD").arg(&script.text).exec_async(connection).await
+/// Whether a server says so, to any part of a pipeline. Redis has codes for few of its errors.
+fn any_says(error: &RedisError, is_it: impl Fn(&str) -> bool) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.iter().flat_map(|errors| errors.iter()).any(|(_, error)| error.details().is_some_and(&is_it))
+}
+
+enum Loaded {
+    Yes,
+    /// Redis is at its memory limit: what frees memory has to run nevertheless.
+    NoRoom,
+}
+
+/// Loads the library into a server, unless another has done so meanwhile.
+async fn load(connection: &mut MultiplexedConnection) -> Result<Loaded, RedisError> {
+    match redis::cmd("FUNCTION").arg("LOAD").arg(&LIBRARY.text).exec_async(connection).await {
+        Ok(()) => tidy(connection).await?,
+        Err(error) if any_says(&error, |details| details.ends_with("already exists")) => {}
+        Err(error) if error.code() == Some("OOM") => return Ok(Loaded::NoRoom),
+        Err(error) => return Err(error),
+    }
+    Ok(Loaded::Yes)
+}
+
+/// Deletes libraries of other versions, where there are many. A process that still uses one loads it again.
+async fn tidy(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    let mut list = redis::cmd("FUNCTION");
+    list.arg("LIST").arg("LIBRARYNAME").arg(format!("{LIBRARIES}*"));
+    let libraries: Vec<HashMap<String, Value>> = list.query_async(connection).await?;
+    if libraries.len() <= LIBRARIES_AT_MOST {
+        return Ok(());
+    }
+    for mut library in libraries {
+        let name: String = redis::from_redis_value(library.remove("library_name").unwrap_or(Value::Nil))?;
+        if name != LIBRARY.name {
+            // Another may have deleted it already.
+            match redis::cmd("FUNCTION").arg("DELETE").arg(&name).exec_async(connection).await {
+                Err(error) if !any_says(&error, |details| details == "Library not found") => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }

@@ -62,10 +62,21 @@ async fn what_adds_is_refused_and_changes_nothing() {
 
 #[tokio::test]
 async fn what_moves_on_and_frees_goes_on() {
-    let mut queue = Queue::start().await;
+    what_moves_on_and_frees_goes_on_in(Queue::start().await, async |_| {}).await;
+}
+
+#[tokio::test]
+async fn what_moves_on_and_frees_goes_on_where_there_is_no_room_for_the_library() {
+    let forget = async |queue: &mut Queue| command(&mut queue.connection, &["FUNCTION", "FLUSH"]).await;
+    what_moves_on_and_frees_goes_on_in(Queue::start().await, forget).await;
+}
+
+/// `forget` comes before memory is full.
+async fn what_moves_on_and_frees_goes_on_in(mut queue: Queue, forget: impl AsyncFnOnce(&mut Queue)) {
     let (id, other) = (queue.create(subscription(1)).await, queue.create(subscription(2)).await);
     queue.deliver(4, &[id]).await;
     queue.deliver(1, &[other]).await;
+    forget(&mut queue).await;
     fill(&mut queue).await;
     let streams = queue.streams.clone();
 

@@ -5,6 +5,7 @@ mod dead_letters;
 mod expanding;
 mod health;
 mod leasing;
+mod library;
 mod memory;
 mod own_events;
 mod publishing;

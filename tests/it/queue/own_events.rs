@@ -73,7 +73,7 @@ async fn ids_are_written_by_scripts_as_everywhere_else() {
     let references = include_str!("../../../streams/references.lua");
     let dead_letters = include_str!("../../../streams/dead_letters.lua");
     let script = format!(
-        "#!lua\n{common}\n{references}\n{dead_letters}\nreturn {{ eventId(ARGV[2], ARGV[3], ARGV[4]), deliveryId(ARGV[2], ARGV[3], ARGV[5]) }}"
+        "#!lua\nlocal arguments = ARGV\n{common}\n{references}\n{dead_letters}\nreturn {{ eventId(arguments[1], arguments[2], arguments[3]), deliveryId(arguments[1], arguments[2], arguments[4]) }}"
     );
     let edges = [(0, 0, 0, 0, 0, 0), ((1 << 48) - 1, u32::MAX, u16::MAX, u64::MAX, u32::MAX, u16::MAX)];
     let random = || {
@@ -84,7 +84,7 @@ async fn ids_are_written_by_scripts_as_everywhere_else() {
         let (event, subscription) = (StreamId { ms, seq: seq.into() }, SubscriptionId { ms, shard, random });
         let words = [event.to_string(), subscription.to_string(), nonce.to_string(), copy.to_string()];
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let start = ["EVAL", script.as_str(), "1", "q:{s0}:due", "q:{s0}"];
+        let start = ["EVAL", script.as_str(), "1", "q:{s0}:due"];
         let written: Vec<String> = command(&mut queue.connection, &[&start[..], &words[..]].concat()).await;
         let expected =
             [EventId { at: event, shard, nonce }.to_string(), DeliveryId { event, subscription, copy }.to_string()];

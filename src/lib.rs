@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | 0 | `domain` | std and value crates |
 //! | 1 | `clock` `config` `secrets` `shutdown` `metrics` `traces` `logging` `redis_server` | `domain` and its row's left |
-//! | 2 | `streams` `backoff` `connect` | rows 0-1 and its row's left |
+//! | 2 | `streams` `backoff` `connect` `handover` | rows 0-1 and its row's left |
 //! | 3a | `publish` `manage` `send::post` | rows 0-2 |
 //! | 3b | `send::request` | rows 0-2 and `send::post` |
 //! | 3c | `dispatch` `send` `replay` `sources` `janitor` `test_send` | rows 0-3b, never one another |
@@ -29,6 +29,7 @@ pub mod config;
 pub mod connect;
 pub mod dispatch;
 pub mod domain;
+pub mod handover;
 pub mod janitor;
 pub mod logging;
 pub mod manage;

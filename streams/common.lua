@@ -104,13 +104,16 @@ local function note(ev, sub, copy, state, entry, attempts, status, attempt)
   return owed
 end
 
--- Adds to a subscription's statistics of the hour. A field that is new may be the first: its hash is to end.
+-- Adds to a subscription's statistics of the hour. Where none of these is there the hash may be new: it is to end.
 local function tally(sub, counts)
   local hour = math.floor(now / 3600000)
-  local st, isNew = key('st', sub .. ':' .. hour), false
-  for field, by in pairs(counts) do
-    if call('HINCRBY', st, field, int(by)) == by then isNew = true end
+  local st, names, sums, isNew = key('st', sub .. ':' .. hour), {}, {}, true
+  for name in pairs(counts) do names[#names + 1] = name end
+  if #names == 0 then return end
+  for i, before in ipairs(call('HMGET', st, unpack(names))) do
+    sums[2 * i - 1], sums[2 * i], isNew = names[i], int(counts[names[i]] + (before or 0)), isNew and not before
   end
+  call('HSET', st, unpack(sums))
   if isNew then call('PEXPIREAT', st, (hour + 1 + STATISTICS_HOURS) * 3600000) end
 end
 

@@ -1,13 +1,15 @@
 #!lua
--- Puts events on the delivery streams of those who want them, in log order and each once. Refused when memory is short.
+-- Puts events on the delivery streams of those who want them, in log order and each once, and hands out what is due then.
+-- Refused when memory is short.
 -- ARGV 2 backlog limit  3 dead letter limit  4 events (MessagePack, each an array:
 --        the event before it, ev, cursor expected, next cursor or "" with the last chunk, 1 to note each target, type, nonce,
 --        tenant, bytes of its body, subscriptions sorted)
+--      5 entries handed out, at most, or 0  6 as lease.lua: subscriptions  7 ms  8 random part of the token
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
--- Returns {events done, refusal or "", its argument, deliveries beyond a backlog}: ORDER ev (what follows that comes first) |
--- CURSOR c (go on after c)
--- All references are counted first (a call cut short may leak them, never free a body too early), then all entries are added,
--- and each subscription is planned once; what says that an event is done comes last.
+-- Returns {events done, refusal or "", its argument, deliveries beyond a backlog, what `handOutDue` returns or ""}: ORDER ev (what
+-- follows that comes first) | CURSOR c (go on after c)
+-- All is read first, then all references are counted (a call cut short may leak them, never free a body too early), all entries
+-- added, and each subscription is planned once; what says that an event is done comes last.
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
 local exp = P .. ':exp'
 local targets, owed, overflowed = {}, {}, 0
@@ -19,7 +21,8 @@ local taken, named, finished, cursors, isOwed = {}, {}, {}, {}, {}
 local function target(sub)
   if targets[sub] == nil then
     local r = load(sub)
-    targets[sub] = r and r.st ~= 'd' and { r = r, entries = call('XLEN', key('dlv', sub)), added = 0 } or false
+    local counts = r and r.counts
+    targets[sub] = r and r.st ~= 'd' and { r = r, entries = counts[1] + counts[2] + counts[3], added = 0 } or false
   end
   return targets[sub]
 end
@@ -84,10 +87,6 @@ local function take(item)
   if following == '' then place, finished[#finished + 1] = ev, ev end
 end
 
--- What cannot be read breaks the call off before anything is written.
-for _, item in ipairs(items) do
-  for _, sub in ipairs(item[10]) do target(sub) end
-end
 local done, refusal, argument = 0, nil, nil
 for _, item in ipairs(items) do
   refusal, argument = take(item)
@@ -100,7 +99,6 @@ countOwed()
 for sub, t in pairs(targets) do
   if t and t.hasOverflowed then arrange(sub, t.r) elseif t and t.added > 0 then collect(sub, t.r, t.added, t.first) end
 end
-mirror()
 for ev, cursor in pairs(cursors) do
   if cursor ~= '' then call('HSET', exp, ev, cursor) end
 end
@@ -111,5 +109,12 @@ if #finished > 0 then
   end
   setExpanded(place, count + #finished)
 end
+local leased = ''
+if ARGV[5] ~= '0' then
+  -- These events are done, whatever becomes of this: senders will find what is due.
+  local isDone, answer = pcall(handOutDue, ARGV[6], ARGV[5], ARGV[7], ARGV[8], maxDead, targets)
+  leased = isDone and answer or ''
+end
+mirror()
 ring()
-return { done, refusal or '', argument or '', overflowed }
+return { done, refusal or '', argument or '', overflowed, leased }

@@ -143,9 +143,14 @@ local function ring()
   if somethingIsDue and call('DEL', P .. ':asleep') == 1 then call('SPUBLISH', P .. ':bell', P) end
 end
 
--- When something is due next, or "". With nothing due now senders go to sleep: from here on they want to be woken.
-local function rest()
+-- When something is due next, or "".
+local function firstDue()
   local due = call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
-  if not due or tonumber(due) > now then call('SET', P .. ':asleep', 1, 'PX', 7000) end
+  somethingIsDue = due and tonumber(due) <= now
   return due or ''
+end
+
+-- With nothing due now senders go to sleep: from here on they want to be woken.
+local function rest()
+  if not somethingIsDue then call('SET', P .. ':asleep', 1, 'PX', 7000) end
 end

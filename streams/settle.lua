@@ -112,4 +112,4 @@ mirror()
 -- Last, so that what is settled once more takes no reference away again.
 unref(delivered, owed)
 ring()
-return { now, rest(), stale, disabled }
+return { now, firstDue(), stale, disabled }

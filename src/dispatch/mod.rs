@@ -23,8 +23,9 @@ use worker::ShardWorker;
 use crate::{
     backoff::Backoff,
     domain::id::StreamId,
+    handover::Handover,
     shutdown::Shutdown,
-    streams::{Error, LogEntry, LogReader, RecentEvents, Result, ShardId, Streams},
+    streams::{Error, LogEntry, LogReader, Result, ShardId, Streams},
     traces::Traces,
 };
 
@@ -35,18 +36,18 @@ const EVENTS_A_READ: usize = 32;
 
 /// Reads the logs of the shards it leads until it is told to stop.
 ///
-/// It keeps what it dispatches in `events`, if there is a sender in this process that will want it.
+/// What it dispatches it hands to the `sender` of this process, if there is one.
 pub async fn run(
     streams: Streams,
     led: watch::Receiver<Arc<[ShardId]>>,
-    events: Option<RecentEvents>,
+    sender: Option<Handover>,
     traces: Traces,
     shutdown: Shutdown,
 ) {
     let mut dispatcher = Dispatcher {
         streams,
         led,
-        events,
+        sender,
         traces,
         shards: HashMap::new(),
         reader: None,
@@ -61,7 +62,7 @@ pub async fn run(
 struct Dispatcher {
     streams: Streams,
     led: watch::Receiver<Arc<[ShardId]>>,
-    events: Option<RecentEvents>,
+    sender: Option<Handover>,
     traces: Traces,
     shards: HashMap<ShardId, Shard>,
     reader: Option<LogReader>,
@@ -154,7 +155,7 @@ impl Dispatcher {
                 shard,
                 matcher,
                 place,
-                events: self.events.clone(),
+                sender: self.sender.clone(),
                 traces: self.traces.clone(),
             };
             shards.spawn(worker.expand_all(entries));

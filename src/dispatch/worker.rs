@@ -12,8 +12,9 @@ use crate::{
         id::{StreamId, SubscriptionId},
         outcome::Reason,
     },
+    handover::Handover,
     metrics,
-    streams::{Expansion, LogEntry, RecentEvents, Refusal, Result, ShardId, Streams, TRACKED_TARGETS},
+    streams::{Error, Expanded, Expansion, LogEntry, Refusal, Result, ShardId, Streams, TRACKED_TARGETS},
     traces::Traces,
 };
 
@@ -38,7 +39,7 @@ pub(super) struct ShardWorker {
     pub matcher: Matcher,
     /// The last entry of the log that is done.
     pub place: StreamId,
-    pub events: Option<RecentEvents>,
+    pub sender: Option<Handover>,
     pub traces: Traces,
 }
 
@@ -129,15 +130,15 @@ impl ShardWorker {
             unmatched += u64::from(targets.is_empty());
             chunks.extend(chunks_of(event, previous, &targets, None));
             previous = event.id.at;
-            if let Some(recent) = self.events.as_ref().filter(|_| !targets.is_empty()) {
-                recent.keep(Arc::new(event.clone()));
+            if let Some(sender) = self.sender.as_ref().filter(|_| !targets.is_empty()) {
+                sender.events.keep(Arc::new(event.clone()));
             }
             counts.push(targets.len());
         }
         let mut done = 0;
         while done < chunks.len() {
             let batch = &chunks[done..done + batch_length(&chunks[done..])];
-            let expanded = self.streams.expand(self.shard, batch).await?;
+            let expanded = self.expand_and_hand_over(batch).await?;
             done += expanded.done;
             (0..expanded.overflowed).for_each(|_| metrics::dead_lettered(Reason::Overflow));
             match expanded.refusal {
@@ -159,6 +160,23 @@ impl ShardWorker {
         events.iter().zip(counts).for_each(|(event, targets)| self.traces.dispatched(event, began, targets));
         metrics::events_dispatched(dispatched, unmatched);
         Ok(Progress::Done)
+    }
+
+    /// Hands to the sender of this process what is due then, as far as it has slots for these targets.
+    async fn expand_and_hand_over(&self, batch: &[Expansion]) -> Result<Expanded> {
+        let targets = batch.iter().map(|chunk| chunk.targets.len()).sum();
+        let beside = self.sender.as_ref().and_then(|sender| Some((sender.clone(), sender.take_slots(targets)?)));
+        let Some((sender, slots)) = beside else { return self.streams.expand(self.shard, batch).await };
+        let (call, shard) = (self.streams.expand_and_lease(self.shard, batch, slots.num_permits()), self.shard);
+        // It goes on when the dispatcher must stop: what it leases is known, and handed back.
+        let call = tokio::spawn(async move {
+            let (expanded, leased) = call.await?;
+            if let Some(leased) = leased {
+                sender.hand(shard, leased, slots);
+            }
+            Ok(expanded)
+        });
+        call.await.map_err(|error| Error::Unreadable(error.to_string()))?
     }
 }
 

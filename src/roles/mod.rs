@@ -20,6 +20,7 @@ use crate::{
     config::{Config, ConfigError, Durability, RedisUrl},
     connect::{self, ConnectError},
     dispatch::{self, Leadership},
+    handover::{Handover, Intake},
     janitor,
     manage::Manager,
     metrics,
@@ -200,8 +201,10 @@ impl Process<'_> {
         let mut tasks = JoinSet::new();
         let mut lanes = JoinSet::new();
         lanes.spawn(metrics::keep_small(self.figures.clone()));
+        let (handover, intake) = Handover::new(self.config.delivery.max_in_flight, self.events.clone());
+        let sender = (self.role.is(Role::Dispatcher) && self.role.is(Role::Sender)).then_some(handover);
         if self.role.is(Role::Dispatcher) {
-            self.start_dispatcher(&mut tasks);
+            self.start_dispatcher(&mut tasks, sender);
         }
         if self.role.is(Role::Sources) {
             let (streams, worker, shutdown) = (self.streams.clone(), self.worker("sources"), self.shutdown.clone());
@@ -210,7 +213,7 @@ impl Process<'_> {
             tasks.spawn(done(sources::run(streams, self.manager(), types, worker, max, traces, shutdown)));
         }
         if self.role.is(Role::Sender) {
-            self.start_sender(&mut tasks)?;
+            self.start_sender(&mut tasks, intake)?;
         }
         if let Some(listener) = listeners.metrics {
             let (streams, figures, shutdown) = (self.streams.clone(), self.figures.clone(), self.shutdown.clone());
@@ -225,7 +228,7 @@ impl Process<'_> {
         shutdown::run_until_stopped(tasks, self.shutdown, self.config.shutdown_grace).await
     }
 
-    fn start_dispatcher(&self, tasks: &mut Tasks) {
+    fn start_dispatcher(&self, tasks: &mut Tasks, sender: Option<Handover>) {
         let (streams, shutdown, retention) = (&self.streams, self.shutdown, &self.config.retention);
         let (leadership, led) = Leadership::new(streams.clone(), self.name.clone());
         let settings = janitor::Settings {
@@ -238,24 +241,22 @@ impl Process<'_> {
             durability: self.config.redis.durability,
             every: UPKEEP_EVERY,
         };
-        let events = self.role.is(Role::Sender).then(|| self.events.clone());
         tasks.spawn(done(leadership.run(shutdown.clone())));
-        tasks.spawn(done(dispatch::run(streams.clone(), led.clone(), events, self.traces.clone(), shutdown.clone())));
+        tasks.spawn(done(dispatch::run(streams.clone(), led.clone(), sender, self.traces.clone(), shutdown.clone())));
         tasks.spawn(done(replay::run(streams.clone(), led.clone(), shutdown.clone())));
         tasks.spawn(done(janitor::run(streams.clone(), settings, led, shutdown.clone())));
     }
 
-    fn start_sender(&self, tasks: &mut Tasks) -> anyhow::Result<()> {
+    fn start_sender(&self, tasks: &mut Tasks, intake: Intake) -> anyhow::Result<()> {
         let config = self.config;
         let post = Post::of(config, self.role == Role::Serve)?;
         let settings = send::Settings {
-            max_in_flight: config.delivery.max_in_flight as u32,
             max_age: config.delivery.max_age,
             grace: config.shutdown_grace,
             traces: self.traces.clone(),
             events: self.events.clone(),
         };
-        tasks.spawn(done(send::run(self.streams.clone(), post, settings, self.shutdown.clone())));
+        tasks.spawn(done(send::run(self.streams.clone(), post, settings, intake, self.shutdown.clone())));
         Ok(())
     }
 

@@ -33,9 +33,10 @@ use crate::{
     backoff::Backoff,
     clock,
     domain::outcome::Reason,
+    handover::{Handed, Intake},
     metrics,
     shutdown::Shutdown,
-    streams::{Ending, Leased, RecentEvents, SETTLE_AT_MOST, Settled, ShardId, Streams},
+    streams::{Ending, Lease, Leased, RecentEvents, SETTLE_AT_MOST, Settled, ShardId, Streams},
     traces::Traces,
 };
 
@@ -50,8 +51,6 @@ const WAKES_QUEUED: usize = 4096;
 /// What a sender may do.
 #[derive(Clone)]
 pub struct Settings {
-    /// Requests under way at once.
-    pub max_in_flight: u32,
     /// Past this age a delivery that fails is not tried again.
     pub max_age: Duration,
     /// How long requests under way may take to end after a stop.
@@ -82,11 +81,13 @@ impl Wake {
     }
 }
 
-/// Sends until it is told to stop; then ends what is under way within the grace and hands the rest back.
-pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shutdown) {
+/// Sends until it is told to stop; then ends what is under way within the grace and hands the rest back. What the dispatcher of
+/// this process has leased comes by `intake`, which also has the slots of both.
+pub async fn run(streams: Streams, post: Post, settings: Settings, intake: Intake, shutdown: Shutdown) {
     let held = Arc::new(Held::default());
-    let slots = Arc::new(Semaphore::new(settings.max_in_flight as usize));
-    let (reports, reported) = mpsc::channel::<Report>(settings.max_in_flight as usize);
+    let slots = intake.slots;
+    let slot_count = slots.available_permits();
+    let (reports, reported) = mpsc::channel::<Report>(slot_count);
     let (wakes, woken) = mpsc::channel(WAKES_QUEUED);
 
     let mut helpers = JoinSet::new();
@@ -95,7 +96,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
         let (held, streams) = (held.clone(), streams.clone());
         async move { held.keep_renewed(&streams).await }
     });
-    let settler = Settler { streams: streams.clone(), held: held.clone(), reports: reported, wakes };
+    let settler = Settler { streams: streams.clone(), held: held.clone(), reports: reported, wakes: wakes.clone() };
     let mut settling = JoinSet::new();
     settling.spawn(settler.run());
 
@@ -104,7 +105,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
         post,
         held: held.clone(),
         slots: slots.clone(),
-        slot_count: settings.max_in_flight,
+        slot_count: slot_count as u32,
         suspect: Mutex::new(()),
         reports,
         max_age: settings.max_age,
@@ -121,12 +122,51 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, shutdown: Shu
         failing: HashSet::new(),
         backoff: Backoff::new("leasing deliveries"),
     };
+    leasing.deliveries.spawn(take_in(
+        intake.handed,
+        leasing.deliverer.clone(),
+        streams.clone(),
+        wakes,
+        shutdown.clone(),
+    ));
     leasing.run(&shutdown).await;
     let Leasing { deliveries, deliverer, .. } = leasing;
     drop(deliverer);
     let patience = settings.grace.saturating_sub(HANDING_BACK);
     end(deliveries, settling, patience, &shutdown).await;
-    hand_back(&streams, &held).await;
+    hand_back(&streams, held.by_shard()).await;
+}
+
+/// Delivers what the dispatcher of this process has leased, until that has ended. What comes after a stop goes back.
+async fn take_in(
+    mut handed: mpsc::UnboundedReceiver<Handed>,
+    deliverer: Arc<Deliverer>,
+    streams: Streams,
+    wakes: mpsc::Sender<Wake>,
+    shutdown: Shutdown,
+) {
+    let mut deliveries = JoinSet::new();
+    while let Some(Handed { shard, leased, mut slots }) = handed.recv().await {
+        // A full queue means that the leasing loop is awake.
+        let _ = wakes.try_send(Wake::at_redis_time(shard, leased.now_ms, leased.next_due_ms));
+        let Some(with_slots) = with_slots(leased, &mut slots) else { continue };
+        if shutdown.is_stopping() {
+            let leases = with_slots.into_iter().map(|(lease, _)| lease).collect();
+            hand_back(&streams, [(shard, leases)]).await;
+        } else {
+            deliveries.spawn(deliverer.clone().deliver_all(with_slots));
+        }
+        while deliveries.try_join_next().is_some() {}
+    }
+    while deliveries.join_next().await.is_some() {}
+}
+
+/// Each lease of a call with its slot; `None` where there is none.
+fn with_slots(leased: Leased, slots: &mut OwnedSemaphorePermit) -> Option<Vec<(Lease, OwnedSemaphorePermit)>> {
+    (0..leased.given_up).for_each(|_| metrics::dead_lettered(Reason::LeaseLost));
+    // A call hands out no more than there was room for.
+    let with_slots: Vec<_> = leased.leases.into_iter().filter_map(|lease| Some((lease, slots.split(1)?))).collect();
+    (!with_slots.is_empty()).then_some(with_slots)
 }
 
 /// Waits for what is under way and its settling, as long as there is patience.
@@ -146,8 +186,8 @@ async fn end(mut deliveries: JoinSet<()>, mut settling: JoinSet<()>, patience: D
 }
 
 /// Hands back what did not end in time, so that others need not wait for the leases to run out.
-async fn hand_back(streams: &Streams, held: &Held) {
-    let calls = held.by_shard().into_iter().map(async |(shard, leases)| {
+async fn hand_back(streams: &Streams, leases: impl IntoIterator<Item = (ShardId, Vec<Lease>)>) {
+    let calls = leases.into_iter().map(async |(shard, leases)| {
         let released: Vec<Settled> =
             leases.into_iter().map(|lease| Settled { lease, ending: Ending::Released }).collect();
         for batch in released.chunks(SETTLE_AT_MOST) {
@@ -279,11 +319,8 @@ impl Leasing {
     }
 
     fn take(&mut self, shard: ShardId, leased: Leased, room: &mut OwnedSemaphorePermit) {
-        (0..leased.given_up).for_each(|_| metrics::dead_lettered(Reason::LeaseLost));
         self.looks[usize::from(shard)] = Wake::at_redis_time(shard, leased.now_ms, leased.next_due_ms).at;
-        // A call hands out no more than there was room for.
-        let with_slots: Vec<_> = leased.leases.into_iter().filter_map(|lease| Some((lease, room.split(1)?))).collect();
-        if !with_slots.is_empty() {
+        if let Some(with_slots) = with_slots(leased, room) {
             self.deliveries.spawn(self.deliverer.clone().deliver_all(with_slots));
         }
     }

@@ -23,7 +23,7 @@ use crate::domain::{
 };
 
 /// Subscriptions that one lease call looks at.
-const SUBSCRIPTIONS_A_LEASE: usize = 32;
+pub(super) const SUBSCRIPTIONS_A_LEASE: usize = 32;
 /// Deliveries that one lease call hands out.
 pub const LEASE_AT_MOST: usize = 256;
 /// Results that one settle call takes.
@@ -89,6 +89,16 @@ pub struct Leased {
     pub given_up: u64,
 }
 
+impl Leased {
+    /// What `handOutDue` in `leasing.lua` packs; it was asked for at `since`, or later.
+    pub(super) fn read(packed: &[u8], since: Instant) -> Result<Self> {
+        let answer: LeaseAnswer<'_> = unpack(packed, "leases")?;
+        let token: Arc<str> = answer.token.into();
+        let leases = answer.taken.iter().map(|item| item.lease(&token, answer.now_ms, since)).collect::<Result<_>>()?;
+        Ok(Self { now_ms: answer.now_ms, next_due_ms: read_due(answer.next_due)?, leases, given_up: answer.given_up })
+    }
+}
+
 /// A leased delivery and what became of it.
 #[derive(Debug)]
 pub struct Settled {
@@ -125,7 +135,7 @@ pub struct SettleAnswer {
     pub disabled: Vec<(SubscriptionId, DisabledReason)>,
 }
 
-/// The arrays that `lease.lua` answers with.
+/// The arrays that `handOutDue` packs.
 #[derive(Deserialize)]
 struct LeaseAnswer<'a> {
     now_ms: u64,
@@ -280,12 +290,9 @@ impl Streams {
         let since = Instant::now();
         let mut command = self.script(&scripts::LEASE, shard);
         command.arg(SUBSCRIPTIONS_A_LEASE).arg(room.min(LEASE_AT_MOST)).arg(LEASE.as_millis() as u64);
-        command.arg(format!("{:08x}", rand::random::<u32>())).arg(self.0.limits.max_dead);
+        command.arg(random_text()).arg(self.0.limits.max_dead);
         let packed: Vec<u8> = self.0.connections.call(&scripts::LEASE, &command).await?;
-        let answer: LeaseAnswer<'_> = unpack(&packed, "leases")?;
-        let token: Arc<str> = answer.token.into();
-        let leases = answer.taken.iter().map(|item| item.lease(&token, answer.now_ms, since)).collect::<Result<_>>()?;
-        Ok(Leased { now_ms: answer.now_ms, next_due_ms: read_due(answer.next_due)?, leases, given_up: answer.given_up })
+        Leased::read(&packed, since)
     }
 
     /// Renews leases of one shard that are still ours; returns the indexes of those that are not.
@@ -320,6 +327,11 @@ impl Streams {
         let subscribed = self.0.connections.subscribed(&channels).await?;
         Ok(Bells { channels, subscribed, since: Instant::now() })
     }
+}
+
+/// What makes the tokens of a lease differ from those of the same millisecond.
+pub(super) fn random_text() -> String {
+    format!("{:08x}", rand::random::<u32>())
 }
 
 fn read_due(text: &str) -> Result<Option<u64>> {

@@ -2,15 +2,16 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use redis::Value;
 
 use super::{
-    ShardId, Streams,
+    LEASE, LEASE_AT_MOST, Leased, ShardId, Streams,
     connections::Readers,
+    deliveries::{SUBSCRIPTIONS_A_LEASE, random_text},
     entry::{self, unreadable},
     error::{Error, Result},
     pack,
@@ -97,6 +98,20 @@ impl Streams {
     /// # Errors
     /// [`Error::Full`] when memory is short.
     pub async fn expand(&self, shard: ShardId, chunks: &[Expansion]) -> Result<Expanded> {
+        let (expanded, _) = self.expand_and_lease(shard, chunks, 0).await?;
+        Ok(expanded)
+    }
+
+    /// The same; then leases what is due on the shard, as [`lease`](Self::lease) does: nothing where there is no room.
+    ///
+    /// # Errors
+    /// As [`expand`](Self::expand); what cannot be leased is none.
+    pub fn expand_and_lease(
+        &self,
+        shard: ShardId,
+        chunks: &[Expansion],
+        room: usize,
+    ) -> impl Future<Output = Result<(Expanded, Option<Leased>)>> + Send + use<> {
         let text = |id: &Option<SubscriptionId>| id.map(|id| id.to_string()).unwrap_or_default();
         let items: Vec<_> = chunks
             .iter()
@@ -109,18 +124,28 @@ impl Streams {
                 (places.0, places.1, part.0, part.1, part.2, event.0, event.1, event.2, event.3, targets)
             })
             .collect();
+        let since = Instant::now();
         let mut command = self.script(&scripts::EXPAND, shard);
         command.arg(self.0.limits.max_backlog).arg(self.0.limits.max_dead).arg(pack(&items));
-        let (done, refusal, argument, overflowed): (usize, String, String, u64) =
-            self.0.connections.call(&scripts::EXPAND, &command).await?;
-        let refusal = match refusal.as_str() {
-            "" => None,
-            "ORDER" => Some(Refusal::Order(entry::stream_id(&argument)?)),
-            "CURSOR" if argument.is_empty() => Some(Refusal::Cursor(None)),
-            "CURSOR" => Some(Refusal::Cursor(Some(argument.parse().map_err(|_| unreadable("a cursor"))?))),
-            _ => return Err(unreadable("a refusal of expand")),
-        };
-        Ok(Expanded { done, refusal, overflowed })
+        command
+            .arg(room.min(LEASE_AT_MOST))
+            .arg(SUBSCRIPTIONS_A_LEASE)
+            .arg(LEASE.as_millis() as u64)
+            .arg(random_text());
+        let streams = self.clone();
+        async move {
+            let (done, refusal, argument, overflowed, leased): (usize, String, String, u64, Vec<u8>) =
+                streams.0.connections.call(&scripts::EXPAND, &command).await?;
+            let refusal = match refusal.as_str() {
+                "" => None,
+                "ORDER" => Some(Refusal::Order(entry::stream_id(&argument)?)),
+                "CURSOR" if argument.is_empty() => Some(Refusal::Cursor(None)),
+                "CURSOR" => Some(Refusal::Cursor(Some(argument.parse().map_err(|_| unreadable("a cursor"))?))),
+                _ => return Err(unreadable("a refusal of expand")),
+            };
+            let leased = if leased.is_empty() { None } else { Some(Leased::read(&leased, since)?) };
+            Ok((Expanded { done, refusal, overflowed }, leased))
+        }
     }
 
     /// Makes a dead letter of an event of the log that can't be read or expanded, and passes over it; `false` when the log

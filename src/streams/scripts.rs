@@ -18,6 +18,8 @@ const SHARED: &str = concat!(
     "\n",
     include_str!("../../streams/dead_letters.lua"),
     "\n",
+    include_str!("../../streams/leasing.lua"),
+    "\n",
     include_str!("../../streams/again.lua"),
     "\n",
     include_str!("../../streams/health.lua"),

@@ -24,7 +24,7 @@ pub enum Action {
     SetActive(SubscriptionId, bool),
     Delete(SubscriptionId),
     Purge(SubscriptionId),
-    Expand(Vec<Expansion>),
+    Expand { chunks: Vec<Expansion>, room: usize },
     Lease { room: usize },
     Renew(Vec<Lease>),
     Settle(Vec<(Lease, Verdict, Facts)>),
@@ -45,7 +45,8 @@ pub enum Answer {
     /// Whether there was something to do it to.
     Done(bool),
     Count(u64),
-    Expanded(Expanded),
+    /// With what was handed out then.
+    Expanded(Expanded, Vec<Lease>),
     Leased(Leased),
     /// Indexes of results that came too late.
     Stale(Vec<usize>),
@@ -61,7 +62,7 @@ impl PartialEq for Answer {
             (Self::Appended(a), Self::Appended(b)) => a == b,
             (Self::Done(a), Self::Done(b)) => a == b,
             (Self::Count(a), Self::Count(b)) => a == b,
-            (Self::Expanded(a), Self::Expanded(b)) => (a.done, &a.refusal) == (b.done, &b.refusal),
+            (Self::Expanded(a, _), Self::Expanded(b, _)) => (a.done, &a.refusal) == (b.done, &b.refusal),
             (Self::Stale(a), Self::Stale(b)) => a == b,
             (Self::Redriven(a), Self::Redriven(b)) => a == b,
             (Self::Queued(a), Self::Queued(b)) => a == b,
@@ -83,7 +84,10 @@ impl Action {
             Self::SetActive(id, is_active) => Answer::Done(streams.set_active(*id, *is_active).await?),
             Self::Delete(id) => Answer::Done(streams.delete_subscription(*id).await?),
             Self::Purge(id) => Answer::Done(streams.purge(*id).await?),
-            Self::Expand(chunks) => Answer::Expanded(streams.expand(SHARD, chunks).await?),
+            Self::Expand { chunks, room } => {
+                let (expanded, leased) = streams.expand_and_lease(SHARD, chunks, *room).await?;
+                Answer::Expanded(expanded, leased.map(|leased| leased.leases).unwrap_or_default())
+            }
             Self::Lease { room } => Answer::Leased(streams.lease(SHARD, *room).await?),
             Self::Renew(leases) => Answer::Count((leases.len() - streams.renew(SHARD, leases).await?.len()) as u64),
             Self::Settle(results) => {

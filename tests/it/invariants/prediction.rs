@@ -63,7 +63,8 @@ pub fn predict(action: &Action, state: &State, bounds: Bounds) -> Prediction {
         }
         Action::SetActive(id, _) | Action::Delete(id) => Prediction::answering(Answer::Done(is_live(id))),
         Action::Purge(id) => purge(id, find(id)),
-        Action::Expand(chunks) => expand(chunks, state),
+        Action::Expand { chunks, room: 0 } => expand(chunks, state),
+        Action::Expand { chunks, .. } => Prediction { may: lease(state).may, ..expand(chunks, state) },
         Action::Lease { .. } => lease(state),
         Action::Settle(results) => settle(results, state),
         Action::DropBacklog(id, last) => drop_backlog(id, *last, find(id), state.now),
@@ -130,7 +131,7 @@ fn expand(chunks: &[Expansion], state: &State) -> Prediction {
     }
     Prediction {
         must,
-        answer: Some(Answer::Expanded(Expanded { done, refusal, overflowed: 0 })),
+        answer: Some(Answer::Expanded(Expanded { done, refusal, overflowed: 0 }, Vec::new())),
         ..Prediction::default()
     }
 }

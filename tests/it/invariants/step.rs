@@ -29,11 +29,13 @@ pub enum Step {
     Purge {
         pick: u8,
     },
-    /// The oldest event, or one out of order; a chunk of it, or all; from where it stands, or from elsewhere.
+    /// The oldest event, or one out of order; a chunk of it, or all; from where it stands, or from elsewhere. With room
+    /// for them deliveries are handed out then.
     Expand {
         pick: u8,
         chunk: usize,
         is_stale: bool,
+        room: usize,
     },
     Lease {
         room: usize,
@@ -149,8 +151,8 @@ pub fn step() -> impl Strategy<Value = Step> {
     let elapsed = prop_oneof![Just(1), Just(150), Just(3_000), Just(15_001), Just(600_000)];
     let queue = prop_oneof![
         6 => prop::collection::vec(published(), 1..4).prop_map(|events| Step::Publish { events }),
-        12 => (any::<u8>(), 0usize..4, prop::bool::weighted(0.1))
-            .prop_map(|(pick, chunk, is_stale)| Step::Expand { pick, chunk, is_stale }),
+        12 => (any::<u8>(), 0usize..4, prop::bool::weighted(0.1), prop_oneof![Just(0), 1usize..6])
+            .prop_map(|(pick, chunk, is_stale, room)| Step::Expand { pick, chunk, is_stale, room }),
         10 => (1usize..6).prop_map(|room| Step::Lease { room }),
         12 => prop::collection::vec((any::<u8>(), verdict()), 1..5).prop_map(|results| Step::Settle { results }),
         2 => picks().prop_map(|picks| Step::Renew { picks }),

@@ -81,6 +81,62 @@ async fn a_batch_stops_at_its_first_refusal_and_those_deleted_meanwhile_are_pass
 }
 
 #[tokio::test]
+async fn what_is_expanded_is_handed_out_in_the_same_call_and_senders_are_woken_for_what_is_left() {
+    let mut queue = Queue::start().await;
+    let subs = create_three(&queue).await;
+    assert!(queue.lease(10).await.is_empty(), "nothing is due: senders sleep");
+    for (room, count) in [(5, 3), (3, 3), (2, 2), (0, 0)] {
+        let event = queue.publish(1).await[0].at;
+        let (previous, at) = queue.undone().await[0];
+        let chunk = whole(previous, at, &subs);
+        let (expanded, leased) = queue.streams.expand_and_lease(SHARD, &[chunk], room).await.unwrap();
+        let mut leases = leased.map(|leased| leased.leases).unwrap_or_default();
+        assert_eq!((expanded, leases.len()), (done(1), count));
+        let sleep: bool = queue.tamper(&["EXISTS", "asleep"]).await;
+        assert_eq!(sleep, count == subs.len());
+        leases.append(&mut queue.lease(10).await);
+        assert_eq!(leases.len(), subs.len());
+        assert!(leases.iter().all(|lease| (lease.event, lease.attempt) == (event, 1)), "{leases:?}");
+        assert_eq!(queue.violations().await, [""; 0]);
+        let results: Vec<_> = leases.iter().map(|lease| (lease, Verdict::Delivered)).collect();
+        assert_eq!(queue.settle(&results).await, [0; 0]);
+        assert_eq!(queue.violations().await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_its_turn_comes_before_what_is_just_expanded() {
+    let mut queue = Queue::start().await;
+    let [waits, new, _] = create_three(&queue).await;
+    queue.deliver(1, &[waits]).await;
+    queue.elapse(1).await;
+    queue.publish(1).await;
+    let (previous, at) = queue.undone().await[0];
+    let (_, leased) = queue.streams.expand_and_lease(SHARD, &[whole(previous, at, &[new])], 1).await.unwrap();
+    let subscriptions: Vec<_> = leased.unwrap().leases.iter().map(|lease| lease.subscription).collect();
+    assert_eq!(subscriptions, [waits]);
+    assert_eq!(queue.lease_one().await.subscription, new);
+    assert_eq!(queue.violations().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_handed_out_holds_up_nothing_that_is_expanded() {
+    let mut queue = Queue::start().await;
+    let [broken, id, _] = create_three(&queue).await;
+    queue.deliver(1, &[broken]).await;
+    let leases = format!("inf:{broken}");
+    let () = queue.tamper(&["SET", &leases, "no set"]).await;
+    queue.publish(1).await;
+    let (previous, at) = queue.undone().await[0];
+    let (expanded, leased) = queue.streams.expand_and_lease(SHARD, &[whole(previous, at, &[id])], 10).await.unwrap();
+    assert_eq!((expanded, leased.is_none()), (done(1), true));
+    let () = queue.tamper(&["DEL", &leases]).await;
+    let leased: Vec<_> = queue.lease(10).await.iter().map(|lease| lease.subscription).collect();
+    assert!(leased.contains(&broken) && leased.contains(&id), "{leased:?}");
+    assert_eq!(queue.violations().await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_full_backlog_makes_dead_letters_and_a_full_list_of_those_drops_the_oldest() {
     let mut queue = Queue::with(Limits { max_backlog: 2, max_dead: 2, disable_after: DISABLE_AFTER }).await;
     let id = queue.create(subscription(1)).await;

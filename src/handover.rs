@@ -20,6 +20,8 @@ pub struct Handover {
 pub struct Intake {
     /// One for each request under way, or about to be.
     pub slots: Arc<Semaphore>,
+    /// How many slots there are, those that are taken included.
+    pub slot_count: usize,
     pub handed: mpsc::UnboundedReceiver<Handed>,
 }
 
@@ -32,9 +34,9 @@ pub struct Handed {
 
 impl Handover {
     /// Both ends, for a sender of so many slots.
-    pub fn new(slots: usize, events: RecentEvents) -> (Self, Intake) {
-        let (slots, (sender, receiver)) = (Arc::new(Semaphore::new(slots)), mpsc::unbounded_channel());
-        (Self { events, slots: slots.clone(), handed: sender }, Intake { slots, handed: receiver })
+    pub fn new(slot_count: usize, events: RecentEvents) -> (Self, Intake) {
+        let (slots, (sender, handed)) = (Arc::new(Semaphore::new(slot_count)), mpsc::unbounded_channel());
+        (Self { events, slots: slots.clone(), handed: sender }, Intake { slots, slot_count, handed })
     }
 
     /// Takes slots that are free now, `at_most` so many; `None` where there is none.

@@ -39,7 +39,7 @@ local function fields(entry)
 end
 
 -- What the group keeps of an entry that it has handed out ({id, consumer, idle ms, times handed out}); nil where it is not
--- pending. A missing group is mended by lease.lua; it must not stop another script half-way.
+-- pending. A missing group is mended by leasing.lua; it must not stop another script half-way.
 local function pendingEntry(sub, id)
   return redis.pcall('XPENDING', key('dlv', sub), 'senders', id, id, 1)[1]
 end

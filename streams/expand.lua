@@ -8,8 +8,8 @@
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
 -- Returns {events done, refusal or "", its argument, deliveries beyond a backlog, what `handOutDue` returns or ""}: ORDER ev (what
 -- follows that comes first) | CURSOR c (go on after c)
--- All is read first, then all references are counted (a call cut short may leak them, never free a body too early), all entries
--- added, and each subscription is planned once; what says that an event is done comes last.
+-- All references are counted first (a call cut short may leak them, never free a body too early), then all entries are added,
+-- and each subscription is planned once; what says that an event is done comes last.
 local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
 local exp = P .. ':exp'
 local targets, owed, overflowed = {}, {}, 0
@@ -21,8 +21,10 @@ local taken, named, finished, cursors, isOwed = {}, {}, {}, {}, {}
 local function target(sub)
   if targets[sub] == nil then
     local r = load(sub)
-    local counts = r and r.counts
-    targets[sub] = r and r.st ~= 'd' and { r = r, entries = counts[1] + counts[2] + counts[3], added = 0 } or false
+    local t = r and r.st ~= 'd' and { r = r, entries = r.counts[1] + r.counts[2] + r.counts[3], added = 0 }
+    -- A count that has drifted makes no dead letters.
+    if t and t.entries >= maxBacklog then t.entries = call('XLEN', key('dlv', sub)) end
+    targets[sub] = t or false
   end
   return targets[sub]
 end
@@ -87,7 +89,7 @@ local function take(item)
   if following == '' then place, finished[#finished + 1] = ev, ev end
 end
 
-local done, refusal, argument = 0, nil, nil
+local done, refusal, argument, leased = 0, nil, nil, ''
 for _, item in ipairs(items) do
   refusal, argument = take(item)
   if refusal then break end
@@ -99,9 +101,7 @@ countOwed()
 for sub, t in pairs(targets) do
   if t and t.hasOverflowed then arrange(sub, t.r) elseif t and t.added > 0 then collect(sub, t.r, t.added, t.first) end
 end
-for ev, cursor in pairs(cursors) do
-  if cursor ~= '' then call('HSET', exp, ev, cursor) end
-end
+for ev, cursor in pairs(cursors) do if cursor ~= '' then call('HSET', exp, ev, cursor) end end
 if #finished > 0 then
   if isCut then call('HDEL', exp, unpack(finished)) end
   for _, ev in ipairs(finished) do
@@ -109,7 +109,6 @@ if #finished > 0 then
   end
   setExpanded(place, count + #finished)
 end
-local leased = ''
 if ARGV[5] ~= '0' then
   -- These events are done, whatever becomes of this: senders will find what is due.
   local isDone, answer = pcall(handOutDue, ARGV[6], ARGV[5], ARGV[7], ARGV[8], maxDead, targets)

@@ -1,7 +1,7 @@
 -- Handing out deliveries that are due: below dead_letters.lua.
 local LOST_AT_MOST = 6
--- Of a call: how many more it may hand out, until when, under which token, and how many dead letters a subscription keeps; what
--- it has handed out, and how many deliveries it gave up as lost.
+-- Set by `handOutDue`: how many more it may hand out, until when, under which token, and how many dead letters a subscription
+-- keeps; what it has handed out, and how many deliveries it gave up as lost.
 local room, leaseEnds, token, letters, taken, buried
 
 local function take(sub, r, entry, made, lost)
@@ -106,7 +106,11 @@ local function handOutDue(looks, most, ms, chance, maxDead, known)
       local ok, err = pcall(lease, sub, r)
       if not ok then
         local text = type(err) == 'table' and err.err or tostring(err)
-        if not text:find('NOGROUP', 1, true) then return nil, text end
+        if not text:find('NOGROUP', 1, true) then
+          -- What is handed out is told; the next call meets this error first.
+          if #taken + buried > 0 then break end
+          return nil, text
+        end
         -- With the group went what it had handed out: every entry that is left is new.
         call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
         call('UNLINK', key('inf', sub), key('rty', sub), key('tok', sub))

@@ -74,6 +74,8 @@ struct Shard {
     matcher: Matcher,
     /// Up to where its log is expanded; `None` where that is to be asked for.
     place: Option<StreamId>,
+    /// The last call failed. Redis may have done it, and what it leased then is known to nobody: the next leases nothing.
+    has_failed: bool,
 }
 
 impl Dispatcher {
@@ -114,7 +116,7 @@ impl Dispatcher {
         let led = self.led.borrow_and_update().clone();
         self.shards.retain(|shard, _| led.contains(shard));
         for shard in led.iter() {
-            let new = || Shard { matcher: Matcher::new(self.streams.clone(), *shard), place: None };
+            let new = || Shard { matcher: Matcher::new(self.streams.clone(), *shard), place: None, has_failed: false };
             self.shards.entry(*shard).or_insert_with(new);
         }
     }
@@ -149,13 +151,13 @@ impl Dispatcher {
         let mut shards = JoinSet::new();
         for (shard, entries) in read {
             // What is not led any more is its new leader's.
-            let Some(Shard { matcher, place: Some(place) }) = self.shards.remove(&shard) else { continue };
+            let Some(Shard { matcher, place: Some(place), has_failed }) = self.shards.remove(&shard) else { continue };
             let worker = ShardWorker {
                 streams: self.streams.clone(),
                 shard,
                 matcher,
                 place,
-                sender: self.sender.clone(),
+                sender: self.sender.clone().filter(|_| !has_failed),
                 traces: self.traces.clone(),
             };
             shards.spawn(worker.expand_all(entries));
@@ -163,11 +165,12 @@ impl Dispatcher {
         let mut answer = Ok(());
         while let Some(joined) = shards.join_next().await {
             let (shard, matcher, result) = joined.map_err(|error| Error::Unreadable(error.to_string()))?;
+            let has_failed = result.is_err();
             let place = result.unwrap_or_else(|error| {
                 answer = Err(error);
                 None
             });
-            self.shards.insert(shard, Shard { matcher, place });
+            self.shards.insert(shard, Shard { matcher, place, has_failed });
         }
         answer
     }

@@ -39,6 +39,7 @@ pub(super) struct ShardWorker {
     pub matcher: Matcher,
     /// The last entry of the log that is done.
     pub place: StreamId,
+    /// The sender of this process, if anything is to be leased for it.
     pub sender: Option<Handover>,
     pub traces: Traces,
 }
@@ -82,6 +83,8 @@ impl ShardWorker {
 
     /// After an error that does not pass: the event that alone makes it again and again is poison, the others are not.
     async fn expand_singly(&mut self, events: Vec<Event>) -> Result<Progress> {
+        // What a call that failed has leased is known to nobody.
+        self.sender = None;
         for event in events {
             // Who wants it cannot be known: not the event's fault.
             self.matcher.targets(&event).await?;

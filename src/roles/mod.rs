@@ -203,9 +203,6 @@ impl Process<'_> {
         lanes.spawn(metrics::keep_small(self.figures.clone()));
         let (handover, intake) = Handover::new(self.config.delivery.max_in_flight, self.events.clone());
         let sender = (self.role.is(Role::Dispatcher) && self.role.is(Role::Sender)).then_some(handover);
-        if self.role.is(Role::Dispatcher) {
-            self.start_dispatcher(&mut tasks, sender);
-        }
         if self.role.is(Role::Sources) {
             let (streams, worker, shutdown) = (self.streams.clone(), self.worker("sources"), self.shutdown.clone());
             let (types, traces) = (self.types.clone(), self.traces.clone());
@@ -214,6 +211,10 @@ impl Process<'_> {
         }
         if self.role.is(Role::Sender) {
             self.start_sender(&mut tasks, intake)?;
+        }
+        // After the sender: nothing is leased for one that cannot start.
+        if self.role.is(Role::Dispatcher) {
+            self.start_dispatcher(&mut tasks, sender);
         }
         if let Some(listener) = listeners.metrics {
             let (streams, figures, shutdown) = (self.streams.clone(), self.figures.clone(), self.shutdown.clone());

@@ -85,8 +85,7 @@ impl Wake {
 /// this process has leased comes by `intake`, which also has the slots of both.
 pub async fn run(streams: Streams, post: Post, settings: Settings, intake: Intake, shutdown: Shutdown) {
     let held = Arc::new(Held::default());
-    let slots = intake.slots;
-    let slot_count = slots.available_permits();
+    let Intake { slots, slot_count, handed } = intake;
     let (reports, reported) = mpsc::channel::<Report>(slot_count);
     let (wakes, woken) = mpsc::channel(WAKES_QUEUED);
 
@@ -122,13 +121,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, intake: Intak
         failing: HashSet::new(),
         backoff: Backoff::new("leasing deliveries"),
     };
-    leasing.deliveries.spawn(take_in(
-        intake.handed,
-        leasing.deliverer.clone(),
-        streams.clone(),
-        wakes,
-        shutdown.clone(),
-    ));
+    leasing.deliveries.spawn(take_in(handed, leasing.deliverer.clone(), streams.clone(), wakes, shutdown.clone()));
     leasing.run(&shutdown).await;
     let Leasing { deliveries, deliverer, .. } = leasing;
     drop(deliverer);
@@ -149,12 +142,12 @@ async fn take_in(
     while let Some(Handed { shard, leased, mut slots }) = handed.recv().await {
         // A full queue means that the leasing loop is awake.
         let _ = wakes.try_send(Wake::at_redis_time(shard, leased.now_ms, leased.next_due_ms));
-        let Some(with_slots) = with_slots(leased, &mut slots) else { continue };
+        let Some(leases) = with_slots(leased, &mut slots) else { continue };
         if shutdown.is_stopping() {
-            let leases = with_slots.into_iter().map(|(lease, _)| lease).collect();
+            let leases = leases.into_iter().map(|(lease, _)| lease).collect();
             hand_back(&streams, [(shard, leases)]).await;
         } else {
-            deliveries.spawn(deliverer.clone().deliver_all(with_slots));
+            deliveries.spawn(deliverer.clone().deliver_all(leases));
         }
         while deliveries.try_join_next().is_some() {}
     }
@@ -165,8 +158,8 @@ async fn take_in(
 fn with_slots(leased: Leased, slots: &mut OwnedSemaphorePermit) -> Option<Vec<(Lease, OwnedSemaphorePermit)>> {
     (0..leased.given_up).for_each(|_| metrics::dead_lettered(Reason::LeaseLost));
     // A call hands out no more than there was room for.
-    let with_slots: Vec<_> = leased.leases.into_iter().filter_map(|lease| Some((lease, slots.split(1)?))).collect();
-    (!with_slots.is_empty()).then_some(with_slots)
+    let leases: Vec<_> = leased.leases.into_iter().filter_map(|lease| Some((lease, slots.split(1)?))).collect();
+    (!leases.is_empty()).then_some(leases)
 }
 
 /// Waits for what is under way and its settling, as long as there is patience.
@@ -320,8 +313,8 @@ impl Leasing {
 
     fn take(&mut self, shard: ShardId, leased: Leased, room: &mut OwnedSemaphorePermit) {
         self.looks[usize::from(shard)] = Wake::at_redis_time(shard, leased.now_ms, leased.next_due_ms).at;
-        if let Some(with_slots) = with_slots(leased, room) {
-            self.deliveries.spawn(self.deliverer.clone().deliver_all(with_slots));
+        if let Some(leases) = with_slots(leased, room) {
+            self.deliveries.spawn(self.deliverer.clone().deliver_all(leases));
         }
     }
 }

@@ -94,7 +94,15 @@ impl Leased {
     pub(super) fn read(packed: &[u8], since: Instant) -> Result<Self> {
         let answer: LeaseAnswer<'_> = unpack(packed, "leases")?;
         let token: Arc<str> = answer.token.into();
-        let leases = answer.taken.iter().map(|item| item.lease(&token, answer.now_ms, since)).collect::<Result<_>>()?;
+        let read = |item: &LeaseItem<'_>| match item.lease(&token, answer.now_ms, since) {
+            Ok(lease) => Some(lease),
+            Err(error) => {
+                let (webhook_id, entry) = (item.subscription, item.entry);
+                tracing::error!(%error, webhook_id, entry, "a delivery cannot be read: it is a dead letter once its lease has run out six times");
+                None
+            }
+        };
+        let leases = answer.taken.iter().filter_map(read).collect();
         Ok(Self { now_ms: answer.now_ms, next_due_ms: read_due(answer.next_due)?, leases, given_up: answer.given_up })
     }
 }

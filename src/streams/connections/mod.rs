@@ -78,7 +78,7 @@ impl Connections {
         }
     }
 
-    /// Runs a script, which is loaded first where the server does not know it (after a restart or a failover).
+    /// Runs a script, whose library is loaded first where the server does not have it: at a first start, or of another version.
     pub async fn call<T: FromRedisValue>(&self, script: &Script, command: &Cmd) -> Result<T> {
         let since = Instant::now();
         let answer = self.carry_out(Work::Script(script, command)).await;

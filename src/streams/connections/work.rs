@@ -85,7 +85,12 @@ enum Loaded {
 /// Loads the library into a server, unless another has done so meanwhile.
 async fn load(connection: &mut MultiplexedConnection) -> Result<Loaded, RedisError> {
     match redis::cmd("FUNCTION").arg("LOAD").arg(&LIBRARY.text).exec_async(connection).await {
-        Ok(()) => tidy(connection).await?,
+        Ok(()) => {
+            // Whether there is less to keep is no matter of the call.
+            if let Err(error) = tidy(connection).await {
+                tracing::warn!(%error, "libraries of other versions could not be deleted from Redis");
+            }
+        }
         Err(error) if any_says(&error, |details| details.ends_with("already exists")) => {}
         Err(error) if error.code() == Some("OOM") => return Ok(Loaded::NoRoom),
         Err(error) => return Err(error),

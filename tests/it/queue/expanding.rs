@@ -122,14 +122,22 @@ async fn whoever_waits_for_its_turn_comes_before_what_is_just_expanded() {
 #[tokio::test]
 async fn what_cannot_be_handed_out_holds_up_nothing_that_is_expanded() {
     let mut queue = Queue::start().await;
-    let [broken, id, _] = create_three(&queue).await;
+    let [first, broken, id] = create_three(&queue).await;
+    queue.deliver(1, &[first]).await;
+    queue.elapse(1).await;
     queue.deliver(1, &[broken]).await;
     let leases = format!("inf:{broken}");
     let () = queue.tamper(&["SET", &leases, "no set"]).await;
     queue.publish(1).await;
     let (previous, at) = queue.undone().await[0];
     let (expanded, leased) = queue.streams.expand_and_lease(SHARD, &[whole(previous, at, &[id])], 10).await.unwrap();
+    let leased: Vec<_> = leased.unwrap().leases.iter().map(|lease| lease.subscription).collect();
+    assert_eq!((expanded, leased), (done(1), vec![first]), "what came before it is told");
+    queue.publish(1).await;
+    let (previous, at) = queue.undone().await[0];
+    let (expanded, leased) = queue.streams.expand_and_lease(SHARD, &[whole(previous, at, &[id])], 10).await.unwrap();
     assert_eq!((expanded, leased.is_none()), (done(1), true));
+    assert!(queue.streams.lease(SHARD, 10).await.is_err(), "a sender is told why");
     let () = queue.tamper(&["DEL", &leases]).await;
     let leased: Vec<_> = queue.lease(10).await.iter().map(|lease| lease.subscription).collect();
     assert!(leased.contains(&broken) && leased.contains(&id), "{leased:?}");

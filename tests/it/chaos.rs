@@ -5,6 +5,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env,
+    io::{BufRead, BufReader},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
@@ -15,8 +17,9 @@ use std::{
 
 use posthaste::domain::id::{StreamId, SubscriptionId};
 use rand::seq::IndexedRandom;
+use tempfile::TempDir;
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, sleep},
 };
 
@@ -30,7 +33,8 @@ const LASTS: Duration = Duration::from_secs(5);
 const PATHS: [&str; 2] = ["/steady", "/flaky"];
 /// What fails at `/flaky`; with 2 retries some deliveries exhaust them.
 const FAILING: f64 = 0.3;
-const ROLES: [&str; 5] = ["dispatcher", "dispatcher", "sender", "sender", "sources"];
+/// Dispatching and sending in one process, and in one each.
+const ROLES: [&str; 6] = ["serve", "serve", "dispatcher", "sender", "sender", "sources"];
 /// Requests under way at once in a sender.
 const IN_FLIGHT: usize = 32;
 /// How long nothing may arrive while something is owed: longer than all leases, leaderships and back-offs together.
@@ -40,29 +44,43 @@ const GOES_ON_WITHIN: Duration = Duration::from_secs(90);
 struct Process {
     role: &'static str,
     redis: String,
+    folder: TempDir,
     child: Child,
 }
 
 impl Process {
-    fn start(role: &'static str, redis: &str) -> Self {
-        Self { role, redis: redis.to_owned(), child: Self::spawn(role, redis) }
+    async fn start(role: &'static str, redis: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        Self { role, redis: redis.to_owned(), child: Self::spawn(role, redis, folder.path()).await, folder }
     }
 
-    fn spawn(role: &str, redis: &str) -> Child {
+    async fn spawn(role: &str, redis: &str, folder: &Path) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_posthaste"));
-        command.args([role, "--redis", redis, "--wait", "--metrics-listen", "127.0.0.1:0"]);
+        command.args([role, "--redis", redis]);
+        if role != "serve" {
+            command.arg("--wait");
+        }
+        command.env_clear().env("POSTHASTE_DATA_DIR", folder);
+        command.env("POSTHASTE_API__LISTEN", "127.0.0.1:0").env("POSTHASTE_METRICS__LISTEN", "127.0.0.1:0");
         // Not the settings of whoever runs the tests.
-        command.env_clear().env("POSTHASTE_REDIS__SHARDS", "4").env("POSTHASTE_REDIS__DURABILITY", "relaxed");
+        command.env("POSTHASTE_REDIS__SHARDS", "4").env("POSTHASTE_REDIS__DURABILITY", "relaxed");
         command.env("POSTHASTE_TARGETS__ALLOW_CIDRS", "127.0.0.0/8").env("POSTHASTE_LOG__LEVEL", "error");
         command.env("POSTHASTE_DELIVERY__MAX_IN_FLIGHT", IN_FLIGHT.to_string());
-        command.stdin(Stdio::null()).spawn().expect("a process")
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("a process");
+        if role == "serve" {
+            // It does not wait for a Redis that is killed before it is ready.
+            let greeting = BufReader::new(child.stdout.take().expect("is piped"));
+            let read = move || greeting.lines().next().expect("a greeting").unwrap();
+            assert!(spawn_blocking(read).await.unwrap().contains("ready"));
+        }
+        child
     }
 
     /// Ends it as a crash does, and starts another.
-    fn replace(&mut self) {
+    async fn replace(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.child = Self::spawn(self.role, &self.redis);
+        self.child = Self::spawn(self.role, &self.redis, self.folder.path()).await;
     }
 
     /// Asks it to stop, and waits for its end.
@@ -197,7 +215,10 @@ async fn processes_and_redis_killed_at_random_lose_nothing_that_was_accepted() {
         let id = engine.subscribe("acme", &receiver.url(path), &["*"], |s| s.retry = quick_retry(2)).await;
         webhooks.push((id, path));
     }
-    let mut processes: Vec<Process> = ROLES.iter().map(|role| Process::start(role, &redis.url())).collect();
+    let mut processes = Vec::new();
+    for role in ROLES {
+        processes.push(Process::start(role, &redis.url()).await);
+    }
     let load = Load::start(&engine, &redis.url());
 
     let (ends, mut kills) = (Instant::now() + lasts, BTreeMap::<&str, usize>::new());
@@ -206,7 +227,7 @@ async fn processes_and_redis_killed_at_random_lose_nothing_that_was_accepted() {
         let victims: Vec<usize> = (0..=processes.len()).collect();
         let victim = *victims.choose(&mut rand::rng()).expect("there is one");
         match processes.get_mut(victim) {
-            Some(process) => process.replace(),
+            Some(process) => process.replace().await,
             None => {
                 redis.kill();
                 redis.restart().await;

@@ -18,6 +18,8 @@ pub struct Handover {
 
 /// What the sender holds.
 pub struct Intake {
+    /// What the dispatcher, or the sender itself, has had in its hands.
+    pub events: RecentEvents,
     /// One for each request under way, or about to be.
     pub slots: Arc<Semaphore>,
     /// How many slots there are, those that are taken included.
@@ -34,9 +36,11 @@ pub struct Handed {
 
 impl Handover {
     /// Both ends, for a sender of so many slots.
-    pub fn new(slot_count: usize, events: RecentEvents) -> (Self, Intake) {
-        let (slots, (sender, handed)) = (Arc::new(Semaphore::new(slot_count)), mpsc::unbounded_channel());
-        (Self { events, slots: slots.clone(), handed: sender }, Intake { slots, slot_count, handed })
+    pub fn new(slot_count: usize) -> (Self, Intake) {
+        let (events, slots) = (RecentEvents::new(), Arc::new(Semaphore::new(slot_count)));
+        let (sender, handed) = mpsc::unbounded_channel();
+        let handover = Self { events: events.clone(), slots: slots.clone(), handed: sender };
+        (handover, Intake { events, slots, slot_count, handed })
     }
 
     /// Takes slots that are free now, `at_most` so many; `None` where there is none.

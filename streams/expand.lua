@@ -4,7 +4,7 @@
 -- ARGV 2 backlog limit  3 dead letter limit  4 events (MessagePack, each an array:
 --        the event before it, ev, cursor expected, next cursor or "" with the last chunk, 1 to note each target, type, nonce,
 --        tenant, bytes of its body, subscriptions sorted)
---      5 entries handed out, at most, or 0  6 as lease.lua: subscriptions  7 ms  8 random part of the token
+--      5… as 2 to 5 of lease.lua; with 0 entries nothing is handed out
 -- The cursor is the last subscription done: those added or removed meanwhile shift nothing.
 -- Returns {events done, refusal or "", its argument, deliveries beyond a backlog, what `handOutDue` returns or ""}: ORDER ev (what
 -- follows that comes first) | CURSOR c (go on after c)
@@ -109,9 +109,9 @@ if #finished > 0 then
   end
   setExpanded(place, count + #finished)
 end
-if ARGV[5] ~= '0' then
+if ARGV[6] ~= '0' then
   -- These events are done, whatever becomes of this: senders will find what is due.
-  local isDone, answer = pcall(handOutDue, ARGV[6], ARGV[5], ARGV[7], ARGV[8], maxDead, targets)
+  local isDone, answer = pcall(handOutDue, ARGV[5], ARGV[6], ARGV[7], ARGV[8], maxDead, targets)
   leased = isDone and answer or ''
 end
 mirror()

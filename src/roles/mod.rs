@@ -30,7 +30,7 @@ use crate::{
     send::{self, post::Post},
     shutdown::{self, Shutdown},
     sources,
-    streams::{Error, RecentEvents, Streams},
+    streams::{Error, Streams},
     traces::Traces,
 };
 
@@ -110,8 +110,8 @@ pub async fn run_until(
         check_server(&config, &streams, embedded.is_some()).await?;
         let types = TypeChecker::new(&streams, config.api.strict_types);
         let traces = exporter.traces();
-        let (events, shutdown) = (RecentEvents::new(), &shutdown);
-        let process = Process { config: &config, role, streams, types, name, figures, traces, events, shutdown };
+        let shutdown = &shutdown;
+        let process = Process { config: &config, role, streams, types, name, figures, traces, shutdown };
         process.run(listeners, admin_key).await
     }
     .await;
@@ -190,7 +190,6 @@ struct Process<'p> {
     name: String,
     figures: PrometheusHandle,
     traces: Traces,
-    events: RecentEvents,
     shutdown: &'p Shutdown,
 }
 
@@ -201,7 +200,7 @@ impl Process<'_> {
         let mut tasks = JoinSet::new();
         let mut lanes = JoinSet::new();
         lanes.spawn(metrics::keep_small(self.figures.clone()));
-        let (handover, intake) = Handover::new(self.config.delivery.max_in_flight, self.events.clone());
+        let (handover, intake) = Handover::new(self.config.delivery.max_in_flight);
         let sender = (self.role.is(Role::Dispatcher) && self.role.is(Role::Sender)).then_some(handover);
         if self.role.is(Role::Sources) {
             let (streams, worker, shutdown) = (self.streams.clone(), self.worker("sources"), self.shutdown.clone());
@@ -255,7 +254,6 @@ impl Process<'_> {
             max_age: config.delivery.max_age,
             grace: config.shutdown_grace,
             traces: self.traces.clone(),
-            events: self.events.clone(),
         };
         tasks.spawn(done(send::run(self.streams.clone(), post, settings, intake, self.shutdown.clone())));
         Ok(())

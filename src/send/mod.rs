@@ -36,7 +36,7 @@ use crate::{
     handover::{Handed, Intake},
     metrics,
     shutdown::Shutdown,
-    streams::{Ending, Lease, Leased, RecentEvents, SETTLE_AT_MOST, Settled, ShardId, Streams},
+    streams::{Ending, Lease, Leased, SETTLE_AT_MOST, Settled, ShardId, Streams},
     traces::Traces,
 };
 
@@ -57,8 +57,6 @@ pub struct Settings {
     pub grace: Duration,
     /// Where the span of each attempt goes.
     pub traces: Traces,
-    /// What this process has dispatched, if it does.
-    pub events: RecentEvents,
 }
 
 /// Something falls due on a shard at a time.
@@ -85,7 +83,7 @@ impl Wake {
 /// this process has leased comes by `intake`, which also has the slots of both.
 pub async fn run(streams: Streams, post: Post, settings: Settings, intake: Intake, shutdown: Shutdown) {
     let held = Arc::new(Held::default());
-    let Intake { slots, slot_count, handed } = intake;
+    let Intake { events, slots, slot_count, handed } = intake;
     let (reports, reported) = mpsc::channel::<Report>(slot_count);
     let (wakes, woken) = mpsc::channel(WAKES_QUEUED);
 
@@ -100,7 +98,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, intake: Intak
     settling.spawn(settler.run());
 
     let deliverer = Arc::new(Deliverer {
-        material: Material::new(streams.clone(), settings.events),
+        material: Material::new(streams.clone(), events),
         post,
         held: held.clone(),
         slots: slots.clone(),

@@ -23,7 +23,7 @@ use crate::domain::{
 };
 
 /// Subscriptions that one lease call looks at.
-pub(super) const SUBSCRIPTIONS_A_LEASE: usize = 32;
+const SUBSCRIPTIONS_A_LEASE: usize = 32;
 /// Deliveries that one lease call hands out.
 pub const LEASE_AT_MOST: usize = 256;
 /// Results that one settle call takes.
@@ -297,8 +297,8 @@ impl Streams {
     pub async fn lease(&self, shard: ShardId, room: usize) -> Result<Leased> {
         let since = Instant::now();
         let mut command = self.script(&scripts::LEASE, shard);
-        command.arg(SUBSCRIPTIONS_A_LEASE).arg(room.min(LEASE_AT_MOST)).arg(LEASE.as_millis() as u64);
-        command.arg(random_text()).arg(self.0.limits.max_dead);
+        limit_handing_out(&mut command, room);
+        command.arg(self.0.limits.max_dead);
         let packed: Vec<u8> = self.0.connections.call(&scripts::LEASE, &command).await?;
         Leased::read(&packed, since)
     }
@@ -337,9 +337,11 @@ impl Streams {
     }
 }
 
-/// What makes the tokens of a lease differ from those of the same millisecond.
-pub(super) fn random_text() -> String {
-    format!("{:08x}", rand::random::<u32>())
+/// Adds what `handOutDue` in `leasing.lua` goes by: how much, for how long, and what makes the token differ from others of the
+/// same millisecond.
+pub(super) fn limit_handing_out(command: &mut redis::Cmd, room: usize) {
+    command.arg(SUBSCRIPTIONS_A_LEASE).arg(room.min(LEASE_AT_MOST)).arg(LEASE.as_millis() as u64);
+    command.arg(format!("{:08x}", rand::random::<u32>()));
 }
 
 fn read_due(text: &str) -> Result<Option<u64>> {

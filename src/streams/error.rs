@@ -1,6 +1,6 @@
 //! What can go wrong with a call to Redis, as far as callers act on it.
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError, ServerError, ServerErrorKind};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -96,10 +96,15 @@ impl From<redis::ParsingError> for Error {
 
 /// Whether a node of a cluster did not do it as it has not, or not now, what it is about: it has done nothing.
 pub(super) fn is_astray(error: &RedisError) -> bool {
-    let of_server = error.clone().into_server_errors();
-    of_server.iter().flat_map(|errors| errors.iter()).any(|(_, error)| {
+    any_of_server(error, |error| {
         matches!(error.code(), "MOVED" | "ASK" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY")
     })
+}
+
+/// Whether a server says so, to any part of a pipeline.
+pub(super) fn any_of_server(error: &RedisError, is_it: impl Fn(&ServerError) -> bool) -> bool {
+    let of_server = error.clone().into_server_errors();
+    of_server.iter().flat_map(|errors| errors.iter()).any(|(_, error)| is_it(error))
 }
 
 /// Whether a server did not answer, or not to the end.

@@ -9,9 +9,9 @@ use bytes::Bytes;
 use redis::Value;
 
 use super::{
-    LEASE, LEASE_AT_MOST, Leased, ShardId, Streams,
+    Leased, ShardId, Streams,
     connections::Readers,
-    deliveries::{SUBSCRIPTIONS_A_LEASE, random_text},
+    deliveries::limit_handing_out,
     entry::{self, unreadable},
     error::{Error, Result},
     pack,
@@ -127,11 +127,7 @@ impl Streams {
         let since = Instant::now();
         let mut command = self.script(&scripts::EXPAND, shard);
         command.arg(self.0.limits.max_backlog).arg(self.0.limits.max_dead).arg(pack(&items));
-        command
-            .arg(room.min(LEASE_AT_MOST))
-            .arg(SUBSCRIPTIONS_A_LEASE)
-            .arg(LEASE.as_millis() as u64)
-            .arg(random_text());
+        limit_handing_out(&mut command, room);
         let streams = self.clone();
         async move {
             let (done, refusal, argument, overflowed, leased): (usize, String, String, u64, Vec<u8>) =

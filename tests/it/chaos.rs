@@ -57,19 +57,21 @@ impl Process {
     async fn spawn(role: &str, redis: &str, folder: &Path) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_posthaste"));
         command.args([role, "--redis", redis]);
-        if role != "serve" {
+        if role == "serve" {
+            command.stdout(Stdio::piped());
+        } else {
             command.arg("--wait");
         }
+        // Not the settings of whoever runs the tests.
         command.env_clear().env("POSTHASTE_DATA_DIR", folder);
         command.env("POSTHASTE_API__LISTEN", "127.0.0.1:0").env("POSTHASTE_METRICS__LISTEN", "127.0.0.1:0");
-        // Not the settings of whoever runs the tests.
         command.env("POSTHASTE_REDIS__SHARDS", "4").env("POSTHASTE_REDIS__DURABILITY", "relaxed");
         command.env("POSTHASTE_TARGETS__ALLOW_CIDRS", "127.0.0.0/8").env("POSTHASTE_LOG__LEVEL", "error");
         command.env("POSTHASTE_DELIVERY__MAX_IN_FLIGHT", IN_FLIGHT.to_string());
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("a process");
-        if role == "serve" {
+        let mut child = command.stdin(Stdio::null()).spawn().expect("a process");
+        if let Some(stdout) = child.stdout.take() {
             // It does not wait for a Redis that is killed before it is ready.
-            let greeting = BufReader::new(child.stdout.take().expect("is piped"));
+            let greeting = BufReader::new(stdout);
             let read = move || greeting.lines().next().expect("a greeting").unwrap();
             assert!(spawn_blocking(read).await.unwrap().contains("ready"));
         }

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value, aio::MultiplexedConnection};
 
 use super::{
-    super::scripts::{LIBRARIES, LIBRARY, Script},
+    super::{
+        error::any_of_server,
+        scripts::{LIBRARIES, LIBRARY, Script},
+    },
     slots::{key_of, slot_of},
 };
 
@@ -39,41 +42,41 @@ impl Work<'_> {
     }
 
     pub async fn run<T: FromRedisValue>(self, connection: &mut MultiplexedConnection) -> Result<T, RedisError> {
+        match self.ask(connection).await {
+            Err(error) if says(&error, |details| details == "Function not found") => match load(connection).await? {
+                Loaded::Yes => self.ask(connection).await,
+                Loaded::NoRoom => self.evaluate(connection).await,
+            },
+            answer => answer,
+        }
+    }
+
+    async fn ask<T: FromRedisValue>(self, connection: &mut MultiplexedConnection) -> Result<T, RedisError> {
         match self {
-            Self::Command(command) => command.query_async(connection).await,
-            Self::Pipeline(pipeline) => pipeline.query_async(connection).await,
-            Self::Script(script, command) => match command.query_async(connection).await {
-                Err(error) if is_unknown_function(&error) => match load(connection).await? {
-                    Loaded::Yes => command.query_async(connection).await,
-                    Loaded::NoRoom => script.evaluate(command).query_async(connection).await,
-                },
-                answer => answer,
-            },
-            Self::Scripts(script, pipeline) => match pipeline.query_async(connection).await {
-                Err(error) if is_unknown_function(&error) => match load(connection).await? {
-                    Loaded::Yes => pipeline.query_async(connection).await,
-                    Loaded::NoRoom => {
-                        let mut evaluated = Pipeline::new();
-                        for command in pipeline.cmd_iter() {
-                            evaluated.add_command(script.evaluate(command));
-                        }
-                        evaluated.query_async(connection).await
-                    }
-                },
-                answer => answer,
-            },
+            Self::Command(command) | Self::Script(_, command) => command.query_async(connection).await,
+            Self::Pipeline(pipeline) | Self::Scripts(_, pipeline) => pipeline.query_async(connection).await,
+        }
+    }
+
+    /// The same without the library.
+    async fn evaluate<T: FromRedisValue>(self, connection: &mut MultiplexedConnection) -> Result<T, RedisError> {
+        match self {
+            Self::Script(script, command) => script.evaluate(command).query_async(connection).await,
+            Self::Scripts(script, pipeline) => {
+                let mut evaluated = Pipeline::new();
+                for command in pipeline.cmd_iter() {
+                    evaluated.add_command(script.evaluate(command));
+                }
+                evaluated.query_async(connection).await
+            }
+            Self::Command(_) | Self::Pipeline(_) => self.ask(connection).await,
         }
     }
 }
 
-fn is_unknown_function(error: &RedisError) -> bool {
-    any_says(error, |details| details == "Function not found")
-}
-
-/// Whether a server says so, to any part of a pipeline. Redis has codes for few of its errors.
-fn any_says(error: &RedisError, is_it: impl Fn(&str) -> bool) -> bool {
-    let errors = error.clone().into_server_errors();
-    errors.iter().flat_map(|errors| errors.iter()).any(|(_, error)| error.details().is_some_and(&is_it))
+/// Redis has codes for few of its errors.
+fn says(error: &RedisError, is_it: impl Fn(&str) -> bool) -> bool {
+    any_of_server(error, |error| error.details().is_some_and(&is_it))
 }
 
 enum Loaded {
@@ -91,7 +94,7 @@ async fn load(connection: &mut MultiplexedConnection) -> Result<Loaded, RedisErr
                 tracing::warn!(%error, "libraries of other versions could not be deleted from Redis");
             }
         }
-        Err(error) if any_says(&error, |details| details.ends_with("already exists")) => {}
+        Err(error) if says(&error, |details| details.ends_with("already exists")) => {}
         Err(error) if error.code() == Some("OOM") => return Ok(Loaded::NoRoom),
         Err(error) => return Err(error),
     }
@@ -111,7 +114,7 @@ async fn tidy(connection: &mut MultiplexedConnection) -> Result<(), RedisError> 
         if name != LIBRARY.name {
             // Another may have deleted it already.
             match redis::cmd("FUNCTION").arg("DELETE").arg(&name).exec_async(connection).await {
-                Err(error) if !any_says(&error, |details| details == "Library not found") => return Err(error),
+                Err(error) if !says(&error, |details| details == "Library not found") => return Err(error),
                 _ => {}
             }
         }

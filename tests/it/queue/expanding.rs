@@ -2,7 +2,7 @@
 
 use posthaste::{
     domain::id::{StreamId, SubscriptionId},
-    streams::{Expanded, Expansion, Job, JobState, Limits, Queued, Refusal},
+    streams::{Expanded, Expansion, Job, JobState, Lease, Limits, Queued, Refusal},
 };
 
 use crate::support::{
@@ -52,6 +52,16 @@ async fn an_expansion_is_made_once_in_the_order_of_the_log_and_from_where_it_sta
     }
 }
 
+/// Publishes an event and expands it; returns what was handed out then, if something could be.
+async fn publish_and_hand_out(queue: &mut Queue, targets: &[SubscriptionId], room: usize) -> Option<Vec<Lease>> {
+    queue.publish(1).await;
+    let (previous, at) = queue.undone().await[0];
+    let chunk = whole(previous, at, targets);
+    let (expanded, leased) = queue.streams.expand_and_lease(SHARD, &[chunk], room).await.unwrap();
+    assert_eq!(expanded, done(1));
+    leased.map(|leased| leased.leases)
+}
+
 /// As a read may bring it that began before others went on.
 #[tokio::test]
 async fn what_is_expanded_is_not_expanded_again_whatever_it_is_said_to_follow() {
@@ -86,12 +96,9 @@ async fn what_is_expanded_is_handed_out_in_the_same_call_and_senders_are_woken_f
     let subs = create_three(&queue).await;
     assert!(queue.lease(10).await.is_empty(), "nothing is due: senders sleep");
     for (room, count) in [(5, 3), (3, 3), (2, 2), (0, 0)] {
-        let event = queue.publish(1).await[0].at;
-        let (previous, at) = queue.undone().await[0];
-        let chunk = whole(previous, at, &subs);
-        let (expanded, leased) = queue.streams.expand_and_lease(SHARD, &[chunk], room).await.unwrap();
-        let mut leases = leased.map(|leased| leased.leases).unwrap_or_default();
-        assert_eq!((expanded, leases.len()), (done(1), count));
+        let mut leases = publish_and_hand_out(&mut queue, &subs, room).await.unwrap_or_default();
+        let event = queue.state().await.expanded;
+        assert_eq!(leases.len(), count);
         let sleep: bool = queue.tamper(&["EXISTS", "asleep"]).await;
         assert_eq!(sleep, count == subs.len());
         leases.append(&mut queue.lease(10).await);
@@ -110,11 +117,8 @@ async fn whoever_waits_for_its_turn_comes_before_what_is_just_expanded() {
     let [waits, new, _] = create_three(&queue).await;
     queue.deliver(1, &[waits]).await;
     queue.elapse(1).await;
-    queue.publish(1).await;
-    let (previous, at) = queue.undone().await[0];
-    let (_, leased) = queue.streams.expand_and_lease(SHARD, &[whole(previous, at, &[new])], 1).await.unwrap();
-    let subscriptions: Vec<_> = leased.unwrap().leases.iter().map(|lease| lease.subscription).collect();
-    assert_eq!(subscriptions, [waits]);
+    let leases = publish_and_hand_out(&mut queue, &[new], 1).await.unwrap();
+    assert_eq!(leases.iter().map(|lease| lease.subscription).collect::<Vec<_>>(), [waits]);
     assert_eq!(queue.lease_one().await.subscription, new);
     assert_eq!(queue.violations().await, [""; 0]);
 }
@@ -128,15 +132,9 @@ async fn what_cannot_be_handed_out_holds_up_nothing_that_is_expanded() {
     queue.deliver(1, &[broken]).await;
     let leases = format!("inf:{broken}");
     let () = queue.tamper(&["SET", &leases, "no set"]).await;
-    queue.publish(1).await;
-    let (previous, at) = queue.undone().await[0];
-    let (expanded, leased) = queue.streams.expand_and_lease(SHARD, &[whole(previous, at, &[id])], 10).await.unwrap();
-    let leased: Vec<_> = leased.unwrap().leases.iter().map(|lease| lease.subscription).collect();
-    assert_eq!((expanded, leased), (done(1), vec![first]), "what came before it is told");
-    queue.publish(1).await;
-    let (previous, at) = queue.undone().await[0];
-    let (expanded, leased) = queue.streams.expand_and_lease(SHARD, &[whole(previous, at, &[id])], 10).await.unwrap();
-    assert_eq!((expanded, leased.is_none()), (done(1), true));
+    let told = publish_and_hand_out(&mut queue, &[id], 10).await.unwrap();
+    assert_eq!(told.iter().map(|lease| lease.subscription).collect::<Vec<_>>(), [first], "what came before it is told");
+    assert!(publish_and_hand_out(&mut queue, &[id], 10).await.is_none());
     assert!(queue.streams.lease(SHARD, 10).await.is_err(), "a sender is told why");
     let () = queue.tamper(&["DEL", &leases]).await;
     let leased: Vec<_> = queue.lease(10).await.iter().map(|lease| lease.subscription).collect();

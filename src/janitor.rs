@@ -169,33 +169,42 @@ impl Janitor {
             }
         }
         // One process looks after what belongs to no shard.
-        if led.contains(&0) {
-            is_more |= failures.note(self.trim_bad(None, now_ms).await).unwrap_or(false);
-        }
-        self.look(led, now_ms, failures).await;
+        let bad = async { if led.contains(&0) { self.trim_bad(None, now_ms).await } else { Ok(false) } };
+        let (bad, ()) = tokio::join!(bad, self.look(led, now_ms, failures));
+        is_more |= failures.note(bad).unwrap_or(false);
         is_more
     }
 
-    /// One shard's part of a round.
+    /// One shard's part of a round. What does not build on each other is asked at once, and shares round trips.
     async fn turn(&self, shard: ShardId, now_ms: u64, excess: &Excess) -> Turn {
         let looked_at = self.looked_at.get(&shard).copied().unwrap_or_default();
-        let mut turn = Turn { is_more: false, failures: Failures::default(), looked_at };
+        let events = async {
+            let aged = self.trim_events(shard, now_ms).await;
+            (aged, self.trim_excess_events(shard, excess.events).await)
+        };
+        let attempts = async {
+            let aged = self.trim_attempts(shard, now_ms).await;
+            (aged, self.trim_excess_attempts(shard, excess.attempts).await)
+        };
         // What frees memory comes first: what takes some is refused while Redis is full.
-        turn.note(self.trim_events(shard, now_ms).await);
-        turn.note(self.trim_attempts(shard, now_ms).await);
-        if excess.events > 0.0 {
-            turn.note(self.trim_excess_events(shard, excess.events).await);
+        let (events, attempts, retired, bad, deleted, behind, kept) = tokio::join!(
+            biased;
+            events,
+            attempts,
+            self.retire(shard, now_ms),
+            self.trim_bad(Some(shard), now_ms),
+            self.purge_deleted(shard, now_ms, looked_at.deleted),
+            self.drop_outdated(shard, now_ms, looked_at.behind),
+            self.streams.keep_status_for(shard, self.settings.attempts),
+        );
+        let looked_at = LookedAt { deleted: deleted.0, behind: behind.0 };
+        let mut turn = Turn { is_more: false, failures: Failures::default(), looked_at };
+        for is_more in [events.0, events.1, attempts.0, attempts.1, retired, bad] {
+            turn.note(is_more);
         }
-        if excess.attempts > 0.0 {
-            turn.note(self.trim_excess_attempts(shard, excess.attempts).await);
-        }
-        turn.note(self.retire(shard, now_ms).await);
-        turn.note(self.trim_bad(Some(shard), now_ms).await);
-        let purged = self.purge_deleted(shard, now_ms, &mut turn).await;
-        turn.failures.note(purged);
-        let dropped = self.drop_outdated(shard, now_ms, &mut turn).await;
-        turn.failures.note(dropped);
-        turn.failures.note(self.streams.keep_status_for(shard, self.settings.attempts).await);
+        turn.failures.add(deleted.1);
+        turn.failures.add(behind.1);
+        turn.failures.note(kept);
         turn
     }
 
@@ -227,6 +236,9 @@ impl Janitor {
     }
 
     async fn trim_excess_events(&self, shard: ShardId, part: f64) -> Result<bool> {
+        if part == 0.0 {
+            return Ok(false);
+        }
         let mut left = part_of(self.streams.stream_length(shard, "events").await?, part);
         for _ in 0..STEPS_A_ROUND {
             let trimmed = if left > 0 { self.streams.trim_oldest_events(shard, left).await? } else { 0 };
@@ -249,6 +261,9 @@ impl Janitor {
     }
 
     async fn trim_excess_attempts(&self, shard: ShardId, part: f64) -> Result<bool> {
+        if part == 0.0 {
+            return Ok(false);
+        }
         let length = self.streams.stream_length(shard, "attempts").await?;
         let kept = length - part_of(length, part);
         for _ in 0..STEPS_A_ROUND {
@@ -279,18 +294,19 @@ impl Janitor {
         Ok(true)
     }
 
-    /// Goes on with purges that were interrupted, and forgets what was deleted long ago.
-    async fn purge_deleted(&self, shard: ShardId, now_ms: u64, turn: &mut Turn) -> Result<()> {
-        let kept_from = before(now_ms, self.settings.attempts).ms;
-        let page = self.streams.deleted_subscriptions(shard, turn.looked_at.deleted, LOOKED_AT_A_ROUND).await?;
-        turn.looked_at.deleted = next(turn.looked_at.deleted, page.len());
+    /// Goes on with purges that were interrupted, and forgets what was deleted long ago. Returns how many it has looked at.
+    async fn purge_deleted(&self, shard: ShardId, now_ms: u64, looked_at: usize) -> (usize, Failures) {
+        let (kept_from, mut failures) = (before(now_ms, self.settings.attempts).ms, Failures::default());
+        let page = self.streams.deleted_subscriptions(shard, looked_at, LOOKED_AT_A_ROUND).await;
+        let Some(page) = failures.note(page) else { return (looked_at, failures) };
+        let looked_at = next(looked_at, page.len());
         for (subscription, deleted_ms) in page {
-            let is_purged = turn.failures.note(self.purge(subscription).await).unwrap_or(false);
+            let is_purged = failures.note(self.purge(subscription).await).unwrap_or(false);
             if is_purged && deleted_ms < kept_from {
-                turn.failures.note(self.streams.forget_subscription(subscription).await);
+                failures.note(self.streams.forget_subscription(subscription).await);
             }
         }
-        Ok(())
+        (looked_at, failures)
     }
 
     async fn purge(&self, subscription: SubscriptionId) -> Result<bool> {
@@ -303,17 +319,19 @@ impl Janitor {
     }
 
     /// What waits too long for a subscription that is not active becomes a dead letter; an active one's does so when it fails.
-    async fn drop_outdated(&self, shard: ShardId, now_ms: u64, turn: &mut Turn) -> Result<()> {
-        let last = before(now_ms, self.settings.max_age);
-        let page = self.streams.subscriptions_behind(shard, last.ms, turn.looked_at.behind, LOOKED_AT_A_ROUND).await?;
-        turn.looked_at.behind = next(turn.looked_at.behind, page.len());
+    /// Returns how many it has looked at.
+    async fn drop_outdated(&self, shard: ShardId, now_ms: u64, looked_at: usize) -> (usize, Failures) {
+        let (last, mut failures) = (before(now_ms, self.settings.max_age), Failures::default());
+        let page = self.streams.subscriptions_behind(shard, last.ms, looked_at, LOOKED_AT_A_ROUND).await;
+        let Some(page) = failures.note(page) else { return (looked_at, failures) };
+        let looked_at = next(looked_at, page.len());
         for subscription in page {
-            let status = turn.failures.note(self.streams.status_of(subscription).await).flatten();
+            let status = failures.note(self.streams.status_of(subscription).await).flatten();
             if status.is_some_and(|status| status != Status::Active) {
-                turn.failures.note(self.drop_backlog(subscription, last).await);
+                failures.note(self.drop_backlog(subscription, last).await);
             }
         }
-        Ok(())
+        (looked_at, failures)
     }
 
     async fn drop_backlog(&self, subscription: SubscriptionId, last: StreamId) -> Result<()> {

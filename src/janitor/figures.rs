@@ -14,7 +14,17 @@ impl Janitor {
     /// Shows what waits on the shards that are led, and the state of Redis. A sum of which a part is not known is not shown.
     pub(super) async fn look(&self, led: &[ShardId], now_ms: u64, failures: &mut Failures) {
         let (mut all, mut is_whole) = (ShardFigures::default(), true);
-        let figures = join_all(led.iter().map(|shard| self.streams.figures(*shard, now_ms))).await;
+        let front_door = async {
+            match led.contains(&0) {
+                true => self.streams.front_door_length().await.map(Some),
+                false => Ok(None),
+            }
+        };
+        let (figures, front_door, report) = tokio::join!(
+            join_all(led.iter().map(|shard| self.streams.figures(*shard, now_ms))),
+            front_door,
+            self.streams.server_report(),
+        );
         for figures in figures {
             let Some(figures) = failures.note(figures) else {
                 is_whole = false;
@@ -29,14 +39,12 @@ impl Janitor {
             all.oldest_ms = all.oldest_ms.into_iter().chain(figures.oldest_ms).min();
             all.due_since_ms = all.due_since_ms.into_iter().chain(figures.due_since_ms).min();
         }
-        let at_front_door = match led.contains(&0) {
-            true => failures.note(self.streams.front_door_length().await),
-            false => Some(0),
-        };
+        // Where another process says how many there are, this one has none.
+        let at_front_door = failures.note(front_door).map(Option::unwrap_or_default);
         if is_whole {
             show(&all, at_front_door, now_ms);
         }
-        if let Some(report) = failures.note(self.streams.server_report().await) {
+        if let Some(report) = failures.note(report) {
             let aof = report.aof;
             metrics::redis_aof(aof.is_enabled, aof.is_written, aof.is_rewritten, aof.bytes);
             metrics::redis_findings("faults", report.faults.len());

@@ -6,6 +6,7 @@ mod otlp;
 use std::{io::Write, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, task::JoinSet};
 
@@ -195,10 +196,15 @@ struct Process<'p> {
 
 type Tasks = JoinSet<anyhow::Result<()>>;
 
+/// What asks Redis for something from beat to beat and works little by itself. All of it is one task: what is asked at the same
+/// moment then goes to Redis in one write.
+type Upkeep = FuturesUnordered<BoxFuture<'static, ()>>;
+
 impl Process<'_> {
     async fn run(self, listeners: Listeners, admin_key: Option<AdminKey>) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
         let mut lanes = JoinSet::new();
+        let upkeep = Upkeep::new();
         lanes.spawn(metrics::keep_small(self.figures.clone()));
         let (handover, intake) = Handover::new(self.config.delivery.max_in_flight);
         let sender = (self.role.is(Role::Dispatcher) && self.role.is(Role::Sender)).then_some(handover);
@@ -206,14 +212,14 @@ impl Process<'_> {
             let (streams, worker, shutdown) = (self.streams.clone(), self.worker("sources"), self.shutdown.clone());
             let (types, traces) = (self.types.clone(), self.traces.clone());
             let max = self.config.delivery.max_payload_bytes;
-            tasks.spawn(done(sources::run(streams, self.manager(), types, worker, max, traces, shutdown)));
+            upkeep.push(sources::run(streams, self.manager(), types, worker, max, traces, shutdown).boxed());
         }
         if self.role.is(Role::Sender) {
             self.start_sender(&mut tasks, intake)?;
         }
         // After the sender: nothing is leased for one that cannot start.
         if self.role.is(Role::Dispatcher) {
-            self.start_dispatcher(&mut tasks, sender);
+            self.start_dispatcher(&mut tasks, &upkeep, sender);
         }
         if let Some(listener) = listeners.metrics {
             let (streams, figures, shutdown) = (self.streams.clone(), self.figures.clone(), self.shutdown.clone());
@@ -223,12 +229,13 @@ impl Process<'_> {
             self.greet(&listener, &admin_key);
             self.start_api(listener, &admin_key, &mut tasks, &mut lanes)?;
         }
-        self.stay_listed(&mut tasks);
+        self.stay_listed(&upkeep);
+        tasks.spawn(done(upkeep.collect()));
         tracing::info!(role = self.role.name(), process = self.name, "ready");
         shutdown::run_until_stopped(tasks, self.shutdown, self.config.shutdown_grace).await
     }
 
-    fn start_dispatcher(&self, tasks: &mut Tasks, sender: Option<Handover>) {
+    fn start_dispatcher(&self, tasks: &mut Tasks, upkeep: &Upkeep, sender: Option<Handover>) {
         let (streams, shutdown, retention) = (&self.streams, self.shutdown, &self.config.retention);
         let (leadership, led) = Leadership::new(streams.clone(), self.name.clone());
         let settings = janitor::Settings {
@@ -241,10 +248,10 @@ impl Process<'_> {
             durability: self.config.redis.durability,
             every: UPKEEP_EVERY,
         };
-        tasks.spawn(done(leadership.run(shutdown.clone())));
+        upkeep.push(leadership.run(shutdown.clone()).boxed());
         tasks.spawn(done(dispatch::run(streams.clone(), led.clone(), sender, self.traces.clone(), shutdown.clone())));
-        tasks.spawn(done(replay::run(streams.clone(), led.clone(), shutdown.clone())));
-        tasks.spawn(done(janitor::run(streams.clone(), settings, led, shutdown.clone())));
+        upkeep.push(replay::run(streams.clone(), led.clone(), shutdown.clone()).boxed());
+        upkeep.push(janitor::run(streams.clone(), settings, led, shutdown.clone()).boxed());
     }
 
     fn start_sender(&self, tasks: &mut Tasks, intake: Intake) -> anyhow::Result<()> {
@@ -260,12 +267,12 @@ impl Process<'_> {
     }
 
     /// Keeps what this process does in the list of workers. As a dispatcher it lists itself.
-    fn stay_listed(&self, tasks: &mut Tasks) {
+    fn stay_listed(&self, upkeep: &Upkeep) {
         let roles = [(Role::Sources, "sources"), (Role::Sender, "sender"), (Role::Api, "api")];
         let listed = roles.into_iter().filter(|(role, _)| self.role.is(*role)).map(|(_, name)| self.worker(name));
         let listed: Vec<String> = listed.collect();
         if !listed.is_empty() {
-            tasks.spawn(done(stay_listed(self.streams.clone(), listed, self.shutdown.clone())));
+            upkeep.push(stay_listed(self.streams.clone(), listed, self.shutdown.clone()).boxed());
         }
     }
 

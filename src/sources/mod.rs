@@ -5,9 +5,9 @@
 
 pub mod format;
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, panic::resume_unwind, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{task::JoinSet, time::Instant};
 
 use self::format::{Fault, Fields};
 use crate::{
@@ -26,9 +26,9 @@ use crate::{
 };
 
 /// How long a read waits for new entries.
-const BLOCK: Duration = Duration::from_secs(5);
+const BLOCK: Duration = Duration::from_secs(10);
 /// How often what is pending is looked at again: a mover that has lost its lead may still have read something.
-const PENDING_EVERY: Duration = Duration::from_secs(5);
+const PENDING_EVERY: Duration = Duration::from_secs(10);
 /// How often the mover's leadership is renewed, and looked for.
 const LEAD_EVERY: Duration = Duration::from_secs(1);
 
@@ -43,12 +43,12 @@ pub async fn run(
     shutdown: Shutdown,
 ) {
     let mut backoff = Backoff::new("moving events from the front door");
-    let mut mover = Mover { streams: streams.clone(), manager, types, max_payload_bytes, traces, gone: HashMap::new() };
+    let mover = Mover { streams: streams.clone(), manager, types, max_payload_bytes, traces, gone: HashMap::new() };
     let work = async {
         loop {
             let turn = async {
                 if leads(&streams, &worker).await? {
-                    return lead(&streams, &worker, &mut mover).await;
+                    return lead(&streams, &worker, mover.clone()).await;
                 }
                 clock::beat(LEAD_EVERY).await;
                 Ok(())
@@ -73,8 +73,10 @@ async fn leads(streams: &Streams, worker: &str) -> Result<bool> {
     Ok(streams.lead(&[Seat::FrontDoor], worker).await? == [true])
 }
 
-/// Moves as long as it leads.
-async fn lead(streams: &Streams, worker: &str, mover: &mut Mover) -> Result<()> {
+/// Moves as long as it leads: in a task of its own, so that what it has to read holds up nobody's leadership.
+async fn lead(streams: &Streams, worker: &str, mover: Mover) -> Result<()> {
+    let mut moving = JoinSet::new();
+    moving.spawn(mover.run());
     let stay = async {
         loop {
             clock::beat(LEAD_EVERY).await;
@@ -85,10 +87,11 @@ async fn lead(streams: &Streams, worker: &str, mover: &mut Mover) -> Result<()> 
     };
     tokio::select! {
         left = stay => left,
-        failed = mover.run() => failed,
+        Some(moved) = moving.join_next() => moved.unwrap_or_else(|panic| resume_unwind(panic.into_panic())),
     }
 }
 
+#[derive(Clone)]
 struct Mover {
     streams: Streams,
     manager: Manager,
@@ -115,7 +118,7 @@ enum Goes {
 
 impl Mover {
     /// Ends only with an error.
-    async fn run(&mut self) -> Result<()> {
+    async fn run(mut self) -> Result<()> {
         self.streams.create_movers_group().await?;
         let mut door = self.streams.front_door(BLOCK).await?;
         loop {

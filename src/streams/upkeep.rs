@@ -66,7 +66,8 @@ impl Streams {
         pipeline.cmd("XLEN").arg(key("deadev"));
         type First = Vec<(String, f64)>;
         type Reply = (HashMap<String, i64>, u64, First, u64, First, u64);
-        let (counts, events, oldest, due, first_due, bad): Reply = self.0.connections.run_all(&pipeline).await?;
+        let (reply, undispatched) = tokio::join!(self.0.connections.run_all(&pipeline), self.undispatched(shard));
+        let (counts, events, oldest, due, first_due, bad): Reply = reply?;
         let count = |name: &str| counts.get(name).copied().unwrap_or(0).max(0) as u64;
         Ok(ShardFigures {
             counts: Counts {
@@ -77,7 +78,7 @@ impl Streams {
                 dropped: count("dropped"),
             },
             events,
-            undispatched: self.undispatched(shard).await?,
+            undispatched: undispatched?,
             oldest_ms: oldest.first().map(|(_, ms)| *ms as u64),
             due,
             due_since_ms: first_due.first().map(|(_, ms)| *ms as u64).filter(|ms| *ms <= now_ms),

@@ -27,6 +27,8 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const SHARED_CONNECTIONS: u32 = 4;
+/// A connection that was not needed for so long is closed, before something between here and Redis forgets it.
+const IDLE_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Makes configured connections to one server.
 #[derive(Debug, Clone)]
@@ -109,8 +111,9 @@ impl Server {
             .retry_connection(false)
             .test_on_check_out(false)
             .max_lifetime(None)
-            .idle_timeout(None)
-            .queue_strategy(bb8::QueueStrategy::Fifo)
+            .idle_timeout(Some(IDLE_AT_MOST))
+            // While one connection is enough, calls share it, and its writes and reads.
+            .queue_strategy(bb8::QueueStrategy::Lifo)
             .build_unchecked(connector.clone());
         Ok(Self { connector, pool, is_node: false })
     }

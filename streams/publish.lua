@@ -14,7 +14,7 @@ local kept = call('GET', callKey)
 if kept then return kept end
 if call('HGET', P .. ':meta', 'gate') == '1' then return redis.error_reply('FULL Redis is near its memory limit') end
 
-local moving = key('mv', source)
+local moving, nowText = key('mv', source), int(now)
 
 local function bad(tenant, why, raw)
   return { 'bad', call('XADD', P .. ':deadev', '*', 'tn', tenant, 'why', why, 'raw', raw) }
@@ -46,8 +46,7 @@ local function raw(event, body)
 end
 
 local function append(nonce, type, tenant, ts, body, conversation, to, trace)
-  local event = { 'i', nonce, 'v', version(tenant), 't', type, 'tn', tenant, 'ts', ts, 'b', body }
-  if ts == '' then event[10] = int(now) end
+  local event = { 'i', nonce, 'v', version(tenant), 't', type, 'tn', tenant, 'ts', ts == '' and nowText or ts, 'b', body }
   if conversation ~= '' then event[#event + 1], event[#event + 2] = 'cv', conversation end
   if to ~= '' then event[#event + 1], event[#event + 2] = 'to', to end
   if trace ~= '' then event[#event + 1], event[#event + 2] = 'tp', trace end
@@ -56,6 +55,7 @@ end
 
 -- The event that came with one of these keys, as it is kept; nil where none did.
 local function seen(tenant, hashes)
+  if hashes == '' then return end
   for hash in hashes:gmatch('%S+') do
     local known = call('GET', key('idem', tenant .. ':' .. hash))
     if known then return known end
@@ -82,6 +82,7 @@ local function publish(event, body)
     return bad(tenant, 'tenant_full: the tenant has as much waiting as it may (max_stored_mb)', raw(event, body))
   end
   local ev = append(nonce, type, tenant, ts, body, conversation, to, trace)
+  if idem == '' then return { 'ok', ev, nonce } end
   for hash in idem:gmatch('%S+') do
     call('SET', key('idem', tenant .. ':' .. hash), ev .. ' ' .. nonce .. ' ' .. same, 'PX', ARGV[3])
   end

@@ -169,42 +169,48 @@ impl Janitor {
             }
         }
         // One process looks after what belongs to no shard.
-        let bad = async { if led.contains(&0) { self.trim_bad(None, now_ms).await } else { Ok(false) } };
+        let trim_bad = || self.trim_bad(None, now_ms);
+        let bad = async { if led.contains(&0) { go_on(trim_bad().await, trim_bad).await } else { Ok(false) } };
         let (bad, ()) = tokio::join!(bad, self.look(led, now_ms, failures));
         is_more |= failures.note(bad).unwrap_or(false);
         is_more
     }
 
-    /// One shard's part of a round. What does not build on each other is asked at once, and shares round trips.
+    /// One shard's part of a round. What is asked of it each time, and finds nothing most times, is asked at once and shares a
+    /// round trip; what there is to do then is done step by step.
     async fn turn(&self, shard: ShardId, now_ms: u64, excess: &Excess) -> Turn {
         let looked_at = self.looked_at.get(&shard).copied().unwrap_or_default();
-        let events = async {
-            let aged = self.trim_events(shard, now_ms).await;
-            (aged, self.trim_excess_events(shard, excess.events).await)
-        };
-        let attempts = async {
-            let aged = self.trim_attempts(shard, now_ms).await;
-            (aged, self.trim_excess_attempts(shard, excess.attempts).await)
-        };
-        // What frees memory comes first: what takes some is refused while Redis is full.
+        let outdated = before(now_ms, self.settings.max_age);
         let (events, attempts, retired, bad, deleted, behind, kept) = tokio::join!(
-            biased;
-            events,
-            attempts,
+            self.trim_events(shard, now_ms),
+            self.trim_attempts(shard, now_ms),
             self.retire(shard, now_ms),
             self.trim_bad(Some(shard), now_ms),
-            self.purge_deleted(shard, now_ms, looked_at.deleted),
-            self.drop_outdated(shard, now_ms, looked_at.behind),
+            self.streams.deleted_subscriptions(shard, looked_at.deleted, LOOKED_AT_A_ROUND),
+            self.streams.subscriptions_behind(shard, outdated.ms, looked_at.behind, LOOKED_AT_A_ROUND),
             self.streams.keep_status_for(shard, self.settings.attempts),
         );
-        let looked_at = LookedAt { deleted: deleted.0, behind: behind.0 };
         let mut turn = Turn { is_more: false, failures: Failures::default(), looked_at };
-        for is_more in [events.0, events.1, attempts.0, attempts.1, retired, bad] {
-            turn.note(is_more);
-        }
-        turn.failures.add(deleted.1);
-        turn.failures.add(behind.1);
         turn.failures.note(kept);
+        // What frees memory comes first: what takes some is refused while Redis is full.
+        turn.note(go_on(events, || self.trim_events(shard, now_ms)).await);
+        turn.note(go_on(attempts, || self.trim_attempts(shard, now_ms)).await);
+        if excess.events > 0.0 {
+            turn.note(self.trim_excess_events(shard, excess.events).await);
+        }
+        if excess.attempts > 0.0 {
+            turn.note(self.trim_excess_attempts(shard, excess.attempts).await);
+        }
+        turn.note(go_on(retired, || self.retire(shard, now_ms)).await);
+        turn.note(go_on(bad, || self.trim_bad(Some(shard), now_ms)).await);
+        if let Some(deleted) = turn.failures.note(deleted) {
+            turn.looked_at.deleted = next(looked_at.deleted, deleted.len());
+            self.purge_deleted(deleted, now_ms, &mut turn.failures).await;
+        }
+        if let Some(behind) = turn.failures.note(behind) {
+            turn.looked_at.behind = next(looked_at.behind, behind.len());
+            self.drop_outdated(behind, outdated, &mut turn.failures).await;
+        }
         turn
     }
 
@@ -226,19 +232,10 @@ impl Janitor {
     }
 
     async fn trim_events(&self, shard: ShardId, now_ms: u64) -> Result<bool> {
-        let last = before(now_ms, self.settings.events);
-        for _ in 0..STEPS_A_ROUND {
-            if self.streams.trim_events(shard, last).await?.0 == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(self.streams.trim_events(shard, before(now_ms, self.settings.events)).await?.0 > 0)
     }
 
     async fn trim_excess_events(&self, shard: ShardId, part: f64) -> Result<bool> {
-        if part == 0.0 {
-            return Ok(false);
-        }
         let mut left = part_of(self.streams.stream_length(shard, "events").await?, part);
         for _ in 0..STEPS_A_ROUND {
             let trimmed = if left > 0 { self.streams.trim_oldest_events(shard, left).await? } else { 0 };
@@ -251,19 +248,10 @@ impl Janitor {
     }
 
     async fn trim_attempts(&self, shard: ShardId, now_ms: u64) -> Result<bool> {
-        let first = before(now_ms, self.settings.attempts);
-        for _ in 0..STEPS_A_ROUND {
-            if self.streams.trim_attempts(shard, first).await? == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(self.streams.trim_attempts(shard, before(now_ms, self.settings.attempts)).await? > 0)
     }
 
     async fn trim_excess_attempts(&self, shard: ShardId, part: f64) -> Result<bool> {
-        if part == 0.0 {
-            return Ok(false);
-        }
         let length = self.streams.stream_length(shard, "attempts").await?;
         let kept = length - part_of(length, part);
         for _ in 0..STEPS_A_ROUND {
@@ -275,38 +263,22 @@ impl Janitor {
     }
 
     async fn retire(&self, shard: ShardId, now_ms: u64) -> Result<bool> {
-        let oldest = before(now_ms, self.settings.dead_letters);
-        for _ in 0..STEPS_A_ROUND {
-            if !self.streams.retire_dead_letters(shard, oldest).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        self.streams.retire_dead_letters(shard, before(now_ms, self.settings.dead_letters)).await
     }
 
     async fn trim_bad(&self, shard: Option<ShardId>, now_ms: u64) -> Result<bool> {
-        let oldest = before(now_ms, self.settings.dead_letters);
-        for _ in 0..STEPS_A_ROUND {
-            if self.streams.trim_bad(shard, oldest).await? == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(self.streams.trim_bad(shard, before(now_ms, self.settings.dead_letters)).await? > 0)
     }
 
-    /// Goes on with purges that were interrupted, and forgets what was deleted long ago. Returns how many it has looked at.
-    async fn purge_deleted(&self, shard: ShardId, now_ms: u64, looked_at: usize) -> (usize, Failures) {
-        let (kept_from, mut failures) = (before(now_ms, self.settings.attempts).ms, Failures::default());
-        let page = self.streams.deleted_subscriptions(shard, looked_at, LOOKED_AT_A_ROUND).await;
-        let Some(page) = failures.note(page) else { return (looked_at, failures) };
-        let looked_at = next(looked_at, page.len());
+    /// Goes on with purges that were interrupted, and forgets what was deleted long ago.
+    async fn purge_deleted(&self, page: Vec<(SubscriptionId, u64)>, now_ms: u64, failures: &mut Failures) {
+        let kept_from = before(now_ms, self.settings.attempts).ms;
         for (subscription, deleted_ms) in page {
             let is_purged = failures.note(self.purge(subscription).await).unwrap_or(false);
             if is_purged && deleted_ms < kept_from {
                 failures.note(self.streams.forget_subscription(subscription).await);
             }
         }
-        (looked_at, failures)
     }
 
     async fn purge(&self, subscription: SubscriptionId) -> Result<bool> {
@@ -319,19 +291,13 @@ impl Janitor {
     }
 
     /// What waits too long for a subscription that is not active becomes a dead letter; an active one's does so when it fails.
-    /// Returns how many it has looked at.
-    async fn drop_outdated(&self, shard: ShardId, now_ms: u64, looked_at: usize) -> (usize, Failures) {
-        let (last, mut failures) = (before(now_ms, self.settings.max_age), Failures::default());
-        let page = self.streams.subscriptions_behind(shard, last.ms, looked_at, LOOKED_AT_A_ROUND).await;
-        let Some(page) = failures.note(page) else { return (looked_at, failures) };
-        let looked_at = next(looked_at, page.len());
+    async fn drop_outdated(&self, page: Vec<SubscriptionId>, last: StreamId, failures: &mut Failures) {
         for subscription in page {
             let status = failures.note(self.streams.status_of(subscription).await).flatten();
             if status.is_some_and(|status| status != Status::Active) {
                 failures.note(self.drop_backlog(subscription, last).await);
             }
         }
-        (looked_at, failures)
     }
 
     async fn drop_backlog(&self, subscription: SubscriptionId, last: StreamId) -> Result<()> {
@@ -351,6 +317,19 @@ impl Janitor {
         }
         Ok(())
     }
+}
+
+/// Goes on after a first step as long as each says that there may be more, for as many steps as a round takes; says whether that
+/// was not enough.
+async fn go_on<F: Future<Output = Result<bool>>>(first: Result<bool>, step: impl Fn() -> F) -> Result<bool> {
+    let mut is_more = first?;
+    for _ in 1..STEPS_A_ROUND {
+        if !is_more {
+            break;
+        }
+        is_more = step().await?;
+    }
+    Ok(is_more)
 }
 
 /// How many were looked at after a page of `count` more; after the last page it starts anew.

@@ -14,8 +14,8 @@ local maxBacklog, maxDead = tonumber(ARGV[2]), tonumber(ARGV[3])
 local exp = P .. ':exp'
 local targets, owed, overflowed = {}, {}, 0
 -- What is to be done, and how many entries it adds that name each event; events that it ends, in order; up to where each is
--- expanded then, and whether its status is not to age now.
-local taken, named, finished, cursors, isKept = {}, {}, {}, {}, {}
+-- expanded then, and whether no status of it is to age now.
+local taken, named, finished, cursors, isAgeless = {}, {}, {}, {}, {}
 
 -- A subscription, and how many entries it has; false where it is gone.
 local function target(sub)
@@ -43,7 +43,7 @@ local function overflow(ev, type, nonce, sub)
     error = 'the webhook had as many deliveries waiting as it may have', entry = ev }, maxDead)
 end
 
--- Returns whether its status is not to age now: a delivery is owed by this, or there is none, as nobody wants it.
+-- Returns whether it leaves no status that is to age now: a delivery is owed by this, or it has none, as nobody wants it.
 local function expand(item, isFirst)
   local _, ev, cursor, following, track, type, nonce, tenant, bytes, subs = unpack(item, 1, 10)
   if #subs == 0 then return cursor == '' end
@@ -78,8 +78,8 @@ local isCut = call('EXISTS', exp) == 1
 -- The refusal of an item, and its argument; nil where it is to be done, or is done already.
 local function take(item)
   local previous, ev, cursor, following = unpack(item, 1, 4)
-  if previous ~= place and before(place, ev) then return 'ORDER', place end
-  if previous ~= place then return end
+  if not before(place, ev) then return end
+  if previous ~= place then return 'ORDER', place end
   local at = cursors[ev] or isCut and call('HGET', exp, ev) or ''
   if at ~= cursor then return 'CURSOR', at end
   taken[#taken + 1], cursors[ev] = item, following
@@ -96,7 +96,7 @@ for _, item in ipairs(items) do
   done = done + 1
 end
 local isFirst = refer(named)
-for _, item in ipairs(taken) do isKept[item[2]] = expand(item, isFirst) end
+for _, item in ipairs(taken) do isAgeless[item[2]] = expand(item, isFirst) end
 countOwed()
 for sub, t in pairs(targets) do
   if t and t.hasOverflowed then arrange(sub, t.r) elseif t and t.added > 0 then collect(sub, t.r, t.added, t.first) end
@@ -105,7 +105,7 @@ for ev, cursor in pairs(cursors) do if cursor ~= '' then call('HSET', exp, ev, c
 if #finished > 0 then
   if isCut then call('HDEL', exp, unpack(finished)) end
   for _, ev in ipairs(finished) do
-    if not isKept[ev] and call('HEXISTS', P .. ':refs', ev) == 0 then expire(ev) end
+    if not isAgeless[ev] and call('HEXISTS', P .. ':refs', ev) == 0 then expire(ev) end
   end
   setExpanded(place, count + #finished)
 end

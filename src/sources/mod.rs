@@ -43,25 +43,28 @@ pub async fn run(
     shutdown: Shutdown,
 ) {
     let mut backoff = Backoff::new("moving events from the front door");
-    let mover = Mover { streams: streams.clone(), manager, types, max_payload_bytes, traces, gone: HashMap::new() };
-    let work = async {
-        loop {
-            let turn = async {
-                if leads(&streams, &worker).await? {
-                    return lead(&streams, &worker, mover.clone()).await;
-                }
-                clock::beat(LEAD_EVERY).await;
-                Ok(())
-            };
-            match turn.await {
-                Ok(()) => backoff.recovered(),
-                Err(error) => backoff.pause(&error).await,
+    while !shutdown.is_stopping() {
+        let turn = async {
+            if leads(&streams, &worker).await? {
+                // What the one before had still to forget is forgotten after an hour.
+                let (streams, manager, types) = (streams.clone(), manager.clone(), types.clone());
+                let mover =
+                    Mover { streams, manager, types, max_payload_bytes, traces: traces.clone(), gone: HashMap::new() };
+                return lead(&worker, mover, &shutdown).await;
             }
+            tokio::select! {
+                () = clock::beat(LEAD_EVERY) => {}
+                () = shutdown.stopping() => {}
+            }
+            Ok(())
+        };
+        match turn.await {
+            Ok(()) => backoff.recovered(),
+            Err(error) => tokio::select! {
+                () = backoff.pause(&error) => {}
+                () = shutdown.stopping() => {}
+            },
         }
-    };
-    tokio::select! {
-        () = shutdown.stopping() => {}
-        () = work => {}
     }
     if let Err(error) = streams.resign(&[Seat::FrontDoor], &worker).await {
         tracing::debug!(%error, "could not let go of the front door: another takes over in a few seconds");
@@ -74,24 +77,27 @@ async fn leads(streams: &Streams, worker: &str) -> Result<bool> {
 }
 
 /// Moves as long as it leads: in a task of its own, so that what it has to read holds up nobody's leadership.
-async fn lead(streams: &Streams, worker: &str, mover: Mover) -> Result<()> {
-    let mut moving = JoinSet::new();
-    moving.spawn(mover.run());
+async fn lead(worker: &str, mover: Mover, shutdown: &Shutdown) -> Result<()> {
+    let streams = mover.streams.clone();
     let stay = async {
         loop {
             clock::beat(LEAD_EVERY).await;
-            if !leads(streams, worker).await? {
+            if !leads(&streams, worker).await? {
                 return Ok(());
             }
         }
     };
-    tokio::select! {
+    let mut moving = JoinSet::new();
+    moving.spawn(mover.run());
+    let end = tokio::select! {
         left = stay => left,
         Some(moved) = moving.join_next() => moved.unwrap_or_else(|panic| resume_unwind(panic.into_panic())),
-    }
+        () = shutdown.stopping() => Ok(()),
+    };
+    moving.shutdown().await;
+    end
 }
 
-#[derive(Clone)]
 struct Mover {
     streams: Streams,
     manager: Manager,

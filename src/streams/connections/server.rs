@@ -112,7 +112,7 @@ impl Server {
             .test_on_check_out(false)
             .max_lifetime(None)
             .idle_timeout(Some(IDLE_AT_MOST))
-            // While one connection is enough, calls share it, and its writes and reads.
+            // Calls that are made at once share one connection, and its writes and reads.
             .queue_strategy(bb8::QueueStrategy::Lifo)
             .build_unchecked(connector.clone());
         Ok(Self { connector, pool, is_node: false })

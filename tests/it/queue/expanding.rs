@@ -157,6 +157,25 @@ async fn a_full_backlog_makes_dead_letters_and_a_full_list_of_those_drops_the_ol
 }
 
 #[tokio::test]
+async fn a_status_ages_once_its_event_is_expanded_to_the_end_and_owed_to_nobody() {
+    let mut queue = Queue::start().await;
+    let [wanting, gone, _] = create_three(&queue).await;
+    let event = queue.publish(1).await[0].at;
+    let whole = whole(StreamId::ZERO, event, &[wanting]);
+    let status = format!("evs:{event}");
+    let start = Expansion { up_to: Some(wanting), ..whole.clone() };
+    assert_eq!(queue.streams.expand(SHARD, &[start]).await.unwrap(), done(1));
+    let lease = queue.lease_one().await;
+    queue.settle(&[(&lease, Verdict::Delivered)]).await;
+    assert_eq!(queue.tamper::<i64>(&["PTTL", &status]).await, -1, "others may want it");
+    assert!(queue.streams.delete_subscription(gone).await.unwrap());
+    let rest = Expansion { after: Some(wanting), targets: Vec::new(), ..whole };
+    assert_eq!(queue.streams.expand(SHARD, &[rest]).await.unwrap(), done(1));
+    assert!(queue.tamper::<i64>(&["PTTL", &status]).await > 0);
+    assert_eq!(queue.violations().await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_trim_keeps_the_bodies_that_are_still_owed_and_stops_at_what_is_not_expanded() {
     let mut queue = Queue::start().await;
     let id = queue.create(subscription(1)).await;

@@ -58,10 +58,10 @@ impl Drop for Running {
 impl Replays {
     async fn run(self) {
         let mut backoff = Backoff::new("looking for replays");
-        let mut jobs = JoinSet::new();
+        let (mut jobs, beat) = (JoinSet::new(), self.streams.aside());
         loop {
             let led = self.led.borrow().clone();
-            match self.streams.running_jobs(&led).await {
+            match beat.running_jobs(&led).await {
                 Ok(names) => {
                     backoff.recovered();
                     for name in names {

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How long a read waits for new events.
-const BLOCK: Duration = Duration::from_secs(10);
+const BLOCK: Duration = Duration::from_secs(15);
 /// Events read at once.
 const EVENTS_A_READ: usize = 32;
 

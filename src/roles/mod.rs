@@ -237,7 +237,7 @@ impl Process<'_> {
 
     fn start_dispatcher(&self, tasks: &mut Tasks, upkeep: &Upkeep, sender: Option<Handover>) {
         let (streams, shutdown, retention) = (&self.streams, self.shutdown, &self.config.retention);
-        let (leadership, led) = Leadership::new(streams.clone(), self.name.clone());
+        let (leadership, led) = Leadership::new(streams.aside(), self.name.clone());
         let settings = janitor::Settings {
             events: retention.events,
             events_max_bytes: retention.events_max_bytes,
@@ -251,7 +251,7 @@ impl Process<'_> {
         upkeep.push(leadership.run(shutdown.clone()).boxed());
         tasks.spawn(done(dispatch::run(streams.clone(), led.clone(), sender, self.traces.clone(), shutdown.clone())));
         upkeep.push(replay::run(streams.clone(), led.clone(), shutdown.clone()).boxed());
-        upkeep.push(janitor::run(streams.clone(), settings, led, shutdown.clone()).boxed());
+        upkeep.push(janitor::run(streams.aside(), settings, led, shutdown.clone()).boxed());
     }
 
     fn start_sender(&self, tasks: &mut Tasks, intake: Intake) -> anyhow::Result<()> {
@@ -272,7 +272,7 @@ impl Process<'_> {
         let listed = roles.into_iter().filter(|(role, _)| self.role.is(*role)).map(|(_, name)| self.worker(name));
         let listed: Vec<String> = listed.collect();
         if !listed.is_empty() {
-            upkeep.push(stay_listed(self.streams.clone(), listed, self.shutdown.clone()).boxed());
+            upkeep.push(stay_listed(self.streams.aside(), listed, self.shutdown.clone()).boxed());
         }
     }
 

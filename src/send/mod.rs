@@ -247,7 +247,8 @@ impl Leasing {
     async fn lease(&mut self, due: &[ShardId], mut room: OwnedSemaphorePermit) {
         let shards = &due[..due.len().min(room.num_permits())];
         let each = room.num_permits() / shards.len();
-        let streams = self.streams.clone();
+        // At rest all shards are looked at together: in one write.
+        let streams = if self.deliverer.held.count() == 0 { self.streams.aside() } else { self.streams.clone() };
         let mut calls: FuturesUnordered<_> =
             shards.iter().map(|shard| streams.lease(*shard, each).map(|leased| (*shard, leased))).collect();
         let mut failure = None;

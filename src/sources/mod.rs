@@ -42,15 +42,16 @@ pub async fn run(
     traces: Traces,
     shutdown: Shutdown,
 ) {
+    let beat = streams.aside();
     let mut backoff = Backoff::new("moving events from the front door");
     while !shutdown.is_stopping() {
         let turn = async {
-            if leads(&streams, &worker).await? {
+            if leads(&beat, &worker).await? {
                 // What the one before had still to forget is forgotten after an hour.
                 let (streams, manager, types) = (streams.clone(), manager.clone(), types.clone());
                 let mover =
                     Mover { streams, manager, types, max_payload_bytes, traces: traces.clone(), gone: HashMap::new() };
-                return lead(&worker, mover, &shutdown).await;
+                return lead(&beat, &worker, mover, &shutdown).await;
             }
             tokio::select! {
                 () = clock::beat(LEAD_EVERY) => {}
@@ -77,12 +78,11 @@ async fn leads(streams: &Streams, worker: &str) -> Result<bool> {
 }
 
 /// Moves as long as it leads: in a task of its own, so that what it has to read holds up nobody's leadership.
-async fn lead(worker: &str, mover: Mover, shutdown: &Shutdown) -> Result<()> {
-    let streams = mover.streams.clone();
+async fn lead(beat: &Streams, worker: &str, mover: Mover, shutdown: &Shutdown) -> Result<()> {
     let stay = async {
         loop {
             clock::beat(LEAD_EVERY).await;
-            if !leads(&streams, worker).await? {
+            if !leads(beat, worker).await? {
                 return Ok(());
             }
         }

@@ -82,8 +82,10 @@ pub struct Limits {
 #[derive(Clone)]
 pub struct Streams(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     connections: Connections,
+    aside: Connections,
     keys: Keys,
     shards: u16,
     limits: Limits,
@@ -110,8 +112,8 @@ impl Streams {
     /// # Errors
     /// When Redis cannot be reached, or was set up otherwise.
     pub async fn open(url: &str, prefix: &str, shards: u16, limits: Limits, sealer: Sealer) -> Result<Self, OpenError> {
-        let inner =
-            Inner { connections: Connections::open(url).await?, keys: Keys::new(prefix), shards, limits, sealer };
+        let connections = Connections::open(url).await?;
+        let inner = Inner { aside: connections.aside(), connections, keys: Keys::new(prefix), shards, limits, sealer };
         let streams = Self(Arc::new(inner));
         streams.agree_on_shards().await?;
         Ok(streams)
@@ -141,6 +143,13 @@ impl Streams {
             return Err(OpenError::OtherShards { asked: self.0.shards, stored });
         }
         Ok(())
+    }
+
+    /// The same handle for what is asked from beat to beat: over one connection, which all such handles share. What is asked at the
+    /// same moment goes in one write, and waits for no large answer to something else. A cluster is asked as ever.
+    #[must_use]
+    pub fn aside(&self) -> Self {
+        Self(Arc::new(Inner { connections: self.0.aside.clone(), ..(*self.0).clone() }))
     }
 
     /// Whether a part of it may be away and the rest not.

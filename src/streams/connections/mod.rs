@@ -51,6 +51,14 @@ impl Connections {
         })
     }
 
+    /// The same over one connection, apart from those that are shared here; of a cluster these.
+    pub fn aside(&self) -> Self {
+        match self {
+            Self::Server(server) => Self::Server(Arc::new(server.aside())),
+            Self::Cluster(_) => self.clone(),
+        }
+    }
+
     /// Runs one command.
     pub async fn run<T: FromRedisValue>(&self, command: &Cmd) -> Result<T> {
         self.carry_out(Work::Command(command)).await

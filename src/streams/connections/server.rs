@@ -27,8 +27,6 @@ use super::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 const SHARED_CONNECTIONS: u32 = 4;
-/// A connection that was not needed for so long is closed, before something between here and Redis forgets it.
-const IDLE_AT_MOST: Duration = Duration::from_secs(60);
 
 /// Makes configured connections to one server.
 #[derive(Debug, Clone)]
@@ -104,18 +102,25 @@ impl Server {
     /// # Errors
     /// When what is to be connected to is not possible here, as TLS to a file.
     pub(super) fn new(info: ConnectionInfo) -> Result<Self> {
-        let connector = Connector { client: Client::open(info)?, failures: Arc::default() };
+        Ok(Self::over(Connector { client: Client::open(info)?, failures: Arc::default() }, SHARED_CONNECTIONS))
+    }
+
+    /// The same server over a connection apart from those that are shared here.
+    pub(super) fn aside(&self) -> Self {
+        Self::over(self.connector.clone(), 1)
+    }
+
+    fn over(connector: Connector, connections: u32) -> Self {
         let pool = bb8::Pool::builder()
-            .max_size(SHARED_CONNECTIONS)
+            .max_size(connections)
             .connection_timeout(CONNECT_TIMEOUT * 2)
             .retry_connection(false)
             .test_on_check_out(false)
             .max_lifetime(None)
-            .idle_timeout(Some(IDLE_AT_MOST))
-            // Calls that are made at once share one connection, and its writes and reads.
-            .queue_strategy(bb8::QueueStrategy::Lifo)
+            .idle_timeout(None)
+            .queue_strategy(bb8::QueueStrategy::Fifo)
             .build_unchecked(connector.clone());
-        Ok(Self { connector, pool, is_node: false })
+        Self { connector, pool, is_node: false }
     }
 
     /// The same server, one of several.

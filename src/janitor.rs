@@ -254,12 +254,8 @@ impl Janitor {
     async fn trim_excess_attempts(&self, shard: ShardId, part: f64) -> Result<bool> {
         let length = self.streams.stream_length(shard, "attempts").await?;
         let kept = length - part_of(length, part);
-        for _ in 0..STEPS_A_ROUND {
-            if self.streams.trim_attempts_to(shard, kept).await? == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let step = || async { Ok(self.streams.trim_attempts_to(shard, kept).await? > 0) };
+        go_on(step().await, step).await
     }
 
     async fn retire(&self, shard: ShardId, now_ms: u64) -> Result<bool> {
@@ -281,13 +277,10 @@ impl Janitor {
         }
     }
 
+    /// Says whether nothing is left.
     async fn purge(&self, subscription: SubscriptionId) -> Result<bool> {
-        for _ in 0..STEPS_A_ROUND {
-            if self.streams.purge(subscription).await? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let step = || async { Ok(!self.streams.purge(subscription).await?) };
+        Ok(!go_on(step().await, step).await?)
     }
 
     /// What waits too long for a subscription that is not active becomes a dead letter; an active one's does so when it fails.

@@ -111,6 +111,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, intake: Intak
     });
     let mut leasing = Leasing {
         looks: vec![Instant::now(); streams.shards().len()],
+        beat: streams.aside(),
         streams: streams.clone(),
         slots,
         woken,
@@ -213,6 +214,8 @@ async fn listen_for_bells(streams: Streams, wakes: mpsc::Sender<Wake>) {
 /// Leases what is due whenever there are slots.
 struct Leasing {
     streams: Streams,
+    /// The same from beat to beat, while nothing is held.
+    beat: Streams,
     slots: Arc<Semaphore>,
     /// When each shard is looked at next.
     looks: Vec<Instant>,
@@ -248,7 +251,7 @@ impl Leasing {
         let shards = &due[..due.len().min(room.num_permits())];
         let each = room.num_permits() / shards.len();
         // At rest all shards are looked at together: in one write.
-        let streams = if self.deliverer.held.count() == 0 { self.streams.aside() } else { self.streams.clone() };
+        let streams = if self.deliverer.held.count() == 0 { &self.beat } else { &self.streams }.clone();
         let mut calls: FuturesUnordered<_> =
             shards.iter().map(|shard| streams.lease(*shard, each).map(|leased| (*shard, leased))).collect();
         let mut failure = None;

@@ -42,9 +42,9 @@ pub async fn run(stage: &Stage, time: Duration) -> anyhow::Result<Figures> {
     let (after, elapsed) = (stage.reading().await?, since.elapsed().as_secs_f64());
     let percent = |seconds: f64| seconds / elapsed * 100.0;
     let per_minute = |number: u64| number as f64 / (elapsed / 60.0);
-    // The first look was counted before it was answered; the second is one more.
+    // A look is one read with two commands, and counts them before it is answered.
     let reads = (after.redis.socket_reads - before.redis.socket_reads).saturating_sub(1);
-    let commands = (after.redis.commands - before.redis.commands).saturating_sub(1);
+    let commands = (after.redis.commands - before.redis.commands).saturating_sub(2);
     let figures = [
         ("redis_socket_reads_per_minute_and_process", per_minute(reads) / stage.engine_processes as f64),
         ("redis_commands_per_minute", per_minute(commands)),

@@ -83,8 +83,11 @@ impl RedisReading {
     /// # Errors
     /// It does not answer, or has no such figures.
     pub async fn take(redis: &mut MultiplexedConnection) -> anyhow::Result<Self> {
-        let info: String = redis::cmd("INFO").arg("stats").arg("memory").query_async(redis).await?;
-        Self::of(&info).context("Redis does not say what it has done")
+        // By the list of clients, as INFO counts the buffers of each only once a second.
+        let mut asked = redis::pipe();
+        asked.cmd("CLIENT").arg("LIST").cmd("INFO").arg("stats").arg("memory");
+        let (clients, info): (String, String) = asked.query_async(redis).await?;
+        Self::of(&clients, &info).context("Redis does not say what it has done")
     }
 
     /// What all servers count, together.
@@ -99,10 +102,12 @@ impl RedisReading {
         Ok(sum)
     }
 
-    fn of(info: &str) -> Option<Self> {
+    fn of(clients: &str, info: &str) -> Option<Self> {
         let fields: HashMap<&str, &str> = info.lines().filter_map(|line| line.trim_end().split_once(':')).collect();
         let number = |name: &str| fields.get(name)?.parse::<u64>().ok();
-        let buffers = number("mem_clients_normal")? + number("mem_aof_buffer")?;
+        let client_buffers = clients.split_whitespace().filter_map(|field| field.strip_prefix("tot-mem="));
+        let client_bytes: u64 = client_buffers.filter_map(|bytes| bytes.parse::<u64>().ok()).sum();
+        let buffers = client_bytes + number("mem_aof_buffer")?;
         Some(Self {
             commands: number("total_commands_processed")?,
             socket_reads: number("total_reads_processed")?,
@@ -137,9 +142,13 @@ mod tests {
     #[test]
     fn what_redis_says_is_read_and_its_buffers_are_no_data() {
         let text = "# Stats\r\ntotal_commands_processed:70\r\ntotal_reads_processed:9\r\n\r\n# Memory\r\nused_memory:1000\r\n\
-                    mem_clients_normal:100\r\nmem_aof_buffer:50\r\n";
-        assert_eq!(RedisReading::of(text), Some(RedisReading { commands: 70, socket_reads: 9, data_bytes: 850 }));
-        assert_eq!(RedisReading::of("total_commands_processed:70\r\n"), None);
+                    mem_aof_buffer:50\r\n";
+        let clients = "id=3 addr=a:1 tot-mem=40 events=r\nid=4 addr=a:2 tot-mem=60 events=r\n";
+        assert_eq!(
+            RedisReading::of(clients, text),
+            Some(RedisReading { commands: 70, socket_reads: 9, data_bytes: 850 })
+        );
+        assert_eq!(RedisReading::of(clients, "total_commands_processed:70\r\n"), None);
     }
 
     #[test]

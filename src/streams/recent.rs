@@ -8,7 +8,8 @@ use super::ShardId;
 use crate::domain::{event::Event, id::StreamId};
 
 const EVENTS: usize = 4096;
-const BYTES: u64 = 64 * 1024 * 1024;
+/// What is dispatched now is sent within moments: more than that serves only who drains a backlog.
+const BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Clone)]
 struct Size;
@@ -19,7 +20,7 @@ impl Weighter<(ShardId, StreamId), Arc<Event>> for Size {
     }
 }
 
-/// Keeps events a while, up to 64 MiB: what a process has dispatched or sent it need not read once more. A clone shares
+/// Keeps events a while, up to 16 MiB: what a process has dispatched or sent it need not read once more. A clone shares
 /// them.
 #[derive(Clone)]
 pub struct RecentEvents(Arc<Cache<(ShardId, StreamId), Arc<Event>, Size>>);

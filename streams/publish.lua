@@ -64,8 +64,8 @@ end
 
 local function publish(event, body)
   local nonce, type, tenant, ts, conversation, to, idem, same, inId, fault, trace = unpack(event, 1, 11)
-  if inId ~= '' and call('ZSCORE', moving, inId) then return { 'moved' } end
-  if inId ~= '' then call('ZADD', moving, now, inId) end
+  -- What comes again is remembered anew: it is not done yet at the source.
+  if inId ~= '' and call('ZADD', moving, now, inId) == 0 then return { 'moved' } end
   if fault ~= '' then return bad(tenant, fault, body) end
   local known = seen(tenant, idem)
   if known then

@@ -66,6 +66,18 @@ async fn what_came_through_the_front_door_is_appended_once_until_its_acknowledge
 }
 
 #[tokio::test]
+async fn what_comes_again_and_again_from_the_front_door_is_appended_once_however_long_that_goes_on() {
+    let mut queue = Queue::start().await;
+    let entry = [Append::Event { event: event("a"), source_id: Some("5-1".parse().unwrap()) }];
+    queue.streams.append(SHARD, "first", &entry, &[]).await.unwrap();
+    for call in ["second", "third", "fourth"] {
+        // 50 minutes ago.
+        let () = queue.tamper(&["ZADD", "mv:in", "XX", "INCR", "-3000000", "5-1"]).await;
+        assert_eq!(queue.streams.append(SHARD, call, &entry, &[]).await.unwrap(), [Appended::Moved], "{call}");
+    }
+}
+
+#[tokio::test]
 async fn another_number_of_shards_than_at_the_first_start_is_refused() {
     let queue = Queue::start().await;
     let limits = Limits { max_backlog: 1, max_dead: 1, disable_after: DISABLE_AFTER };

@@ -67,7 +67,7 @@ pub async fn run(
             },
         }
     }
-    if let Err(error) = streams.resign(&[Seat::FrontDoor], &worker).await {
+    if let Err(error) = beat.resign(&[Seat::FrontDoor], &worker).await {
         tracing::debug!(%error, "could not let go of the front door: another takes over in a few seconds");
     }
 }

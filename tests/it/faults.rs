@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures_util::future::join_all;
 use posthaste::{
     domain::{id::StreamId, outcome::Reason},
     publish::PublishError,
@@ -9,13 +10,18 @@ use posthaste::{
     secrets::Sealer,
     streams::{Append, Error, Limits, Streams},
 };
+use tokio::time::timeout;
 
 use crate::support::{
     engine::{Engine, PATIENCE, new_event, quick_retry, wait_until},
+    queue::Queue,
     receiver::{Receiver, Reply},
     redis::TestRedis,
     samples::event,
 };
+
+/// A lease of a shard is 3 s, and is renewed each second.
+const BEFORE_A_LEASE_ENDS: Duration = Duration::from_millis(1_900);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_redis_refuses_what_is_published_and_goes_on_delivering() {
@@ -49,6 +55,23 @@ async fn a_full_redis_refuses_what_is_published_and_goes_on_delivering() {
     .await;
     receiver.wait_for(|received| received.len() == 51, PATIENCE).await;
     engine.stop_all().await;
+}
+
+#[tokio::test]
+async fn what_all_beats_ask_together_fails_at_once_while_redis_is_away_and_is_answered_once_it_is_back() {
+    let mut queue = Queue::start().await;
+    let (beat, worker) = (queue.streams.aside(), ["dispatcher:a".to_owned()]);
+    let ask_together = async || {
+        let asked = (0..8).map(|_| timeout(BEFORE_A_LEASE_ENDS, beat.check_in(&worker)));
+        join_all(asked).await.into_iter().map(|answer| answer.expect("an answer in time")).collect::<Vec<_>>()
+    };
+    assert!(ask_together().await.iter().all(Result::is_ok));
+    queue.redis.kill();
+    let refused = ask_together().await;
+    assert!(refused.iter().all(|answer| matches!(answer, Err(Error::Unavailable(_)))), "{refused:?}");
+    queue.redis.restart().await;
+    let answered = ask_together().await;
+    assert!(answered.iter().all(Result::is_ok), "{answered:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

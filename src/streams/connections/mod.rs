@@ -16,6 +16,7 @@ use std::{
 
 use futures_util::future::join_all;
 use redis::{Cmd, FromRedisValue, IntoConnectionInfo, PushInfo, aio::MultiplexedConnection, io::tcp::TcpSettings};
+use socket2::TcpKeepalive;
 use tokio::{sync::mpsc, time::timeout};
 
 use self::{cluster::Cluster, work::Work};
@@ -28,6 +29,18 @@ use crate::metrics;
 
 /// How long each node of a cluster may take for its part of what all are asked: leaders have three seconds to renew.
 const EACH_WITHIN: Duration = Duration::from_secs(1);
+/// How long a connection may be silent until the other end is asked whether it is there, how often it is asked then, and how many
+/// questions without an answer end the connection.
+const PROBED_AFTER: Duration = Duration::from_secs(5);
+const PROBED_EVERY: Duration = Duration::from_secs(1);
+const PROBES: u32 = 3;
+
+/// Commands are small and answered one by one: waiting to fill a packet only delays them. A reader that waits sends nothing, and
+/// would not hear of a connection that a firewall has forgotten.
+fn tcp_settings() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(PROBED_AFTER).with_interval(PROBED_EVERY).with_retries(PROBES);
+    TcpSettings::default().set_nodelay(true).set_keepalive(keepalive)
+}
 
 /// The connections to Redis; cheap to clone.
 #[derive(Clone)]
@@ -42,8 +55,7 @@ impl Connections {
     /// # Errors
     /// When the URL is not one of Redis', or nothing answers there.
     pub async fn open(url: &str) -> Result<Self> {
-        // Commands are small and answered one by one: waiting to fill a packet only delays them.
-        let info = url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        let info = url.into_connection_info()?.set_tcp_settings(tcp_settings());
         let server = Server::new(info)?;
         Ok(match cluster::is_node(&server).await? {
             true => Self::Cluster(Cluster::known_by(server).await?),

@@ -92,7 +92,10 @@ impl bb8::ManageConnection for Connector {
 pub(in crate::streams) struct Server {
     connector: Connector,
     pool: bb8::Pool<Connector>,
-    /// One of several: what is to be done at others does not wait for it to come back.
+    /// Whether a call ends with the first connection that cannot be made. Otherwise it waits for one of those that other
+    /// calls try to make meanwhile.
+    fails_at_once: bool,
+    /// One of several.
     is_node: bool,
 }
 
@@ -105,9 +108,11 @@ impl Server {
         Ok(Self::over(Connector { client: Client::open(info)?, failures: Arc::default() }, SHARED_CONNECTIONS))
     }
 
-    /// The same server over a connection apart from those that are shared here.
+    /// The same server over a connection apart from those that are shared here. All who use it ask at the same moment, and
+    /// nobody else tries to connect while they wait: none waits, each asks again.
     pub(super) fn aside(&self) -> Self {
-        Self::over(self.connector.clone(), 1)
+        let connector = Connector { failures: Arc::default(), ..self.connector.clone() };
+        Self { fails_at_once: true, ..Self::over(connector, 1) }
     }
 
     fn over(connector: Connector, connections: u32) -> Self {
@@ -120,12 +125,12 @@ impl Server {
             .idle_timeout(None)
             .queue_strategy(bb8::QueueStrategy::Fifo)
             .build_unchecked(connector.clone());
-        Self { connector, pool, is_node: false }
+        Self { connector, pool, fails_at_once: false, is_node: false }
     }
 
-    /// The same server, one of several.
+    /// The same server, one of several: what is to be done at others does not wait for it to come back.
     pub(super) fn among_others(self) -> Self {
-        Self { is_node: true, ..self }
+        Self { fails_at_once: true, is_node: true, ..self }
     }
 
     pub(super) fn info(&self) -> &ConnectionInfo {
@@ -141,7 +146,7 @@ impl Server {
     async fn link(&self) -> Result<(MultiplexedConnection, Arc<AtomicBool>), RedisError> {
         // The pool asks whether a connection is broken when it is handed back: one that broke since is handed back here.
         loop {
-            let got = if self.is_node {
+            let got = if self.fails_at_once {
                 // It hears of all failures from here on. The pool itself says nothing of them, and waits.
                 let failed = self.connector.failures.next.notified();
                 tokio::select! {

@@ -303,11 +303,13 @@ impl Leasing {
         *look = (*look).min(wake.at);
     }
 
-    /// Takes every free slot, at least one; what is not needed is given back at once.
+    /// Takes the free slots, one at least and about half of all at most; what is not needed is given back once that is known.
+    /// While few are taken the rest is for what the dispatcher of this process expands meanwhile: without a slot that would wait
+    /// for a call more.
     async fn room(&self) -> OwnedSemaphorePermit {
         let mut room = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let free = self.slots.available_permits() as u32;
-        if let Ok(more) = self.slots.clone().try_acquire_many_owned(free) {
+        let more = self.slots.available_permits().min(self.deliverer.slot_count as usize / 2) as u32;
+        if let Ok(more) = self.slots.clone().try_acquire_many_owned(more) {
             room.merge(more);
         }
         room

@@ -141,24 +141,38 @@ impl Options {
     }
 }
 
-/// Measures. `progress` is told what is about to be run.
+/// A case with one setting of the disk, and what its runs measured.
+struct Series {
+    case: Case,
+    fsync: Fsync,
+    runs: Vec<Figures>,
+}
+
+/// Measures. `progress` is told what is about to be run. The cases of a scenario are run in turn, so that a machine whose speed
+/// drifts treats all of them alike.
 ///
 /// # Errors
 /// Something cannot be started, or not every event arrives: a sentence.
 pub async fn run(options: &Options, shutdown: &Shutdown, mut progress: impl FnMut(&str)) -> anyhow::Result<Report> {
     let mut report = Report::begun_now();
-    for case in Case::all(options.scenario, options.sizes) {
-        for fsync in &options.fsyncs {
-            let (mut runs, count) = (Vec::new(), options.runs_of(case));
-            for number in 1..=count {
+    let cases = Case::all(options.scenario, options.sizes);
+    for alike in cases.chunk_by(|a, b| a.scenario() == b.scenario()) {
+        let with_each = |case: &Case| options.fsyncs.iter().map(|fsync| (*case, *fsync)).collect::<Vec<_>>();
+        let mut all: Vec<Series> =
+            alike.iter().flat_map(with_each).map(|(case, fsync)| Series { case, fsync, runs: Vec::new() }).collect();
+        let count = options.runs_of(alike[0]);
+        for number in 1..=count {
+            for index in 0..all.len() {
+                let Series { case, fsync, .. } = all[index];
                 progress(&format!("{case}, appendfsync {}: run {number} of {count}", fsync.name()));
-                runs.push(run_once(case, *fsync, options, shutdown, &mut report).await?);
+                let mut figures = run_once(case, fsync, options, shutdown, &mut report).await?;
+                if let Some(comparison) = case.comparison() {
+                    compare(&mut figures, comparison, fsync, &all);
+                }
+                all[index].runs.push(figures);
             }
-            if let Some(comparison) = case.comparison() {
-                compare(&mut runs, comparison, *fsync, &report);
-            }
-            report.results.push(Outcome::of(case, *fsync, &runs));
         }
+        report.results.extend(all.iter().map(|series| Outcome::of(series.case, series.fsync, &series.runs)));
     }
     Ok(report)
 }
@@ -190,14 +204,12 @@ async fn run_once(
     stopped.map(|()| figures)
 }
 
-/// Adds to each run how a figure of it compares with the median of those of another case.
-fn compare(runs: &mut [Figures], comparison: Comparison, fsync: Fsync, report: &Report) {
+/// Adds how a figure of a run compares with that of the last run of another case, which comes before it.
+fn compare(run: &mut Figures, comparison: Comparison, fsync: Fsync, all: &[Series]) {
     let Comparison { with, figure, ratio } = comparison;
-    let other = report.results.iter().find(|other| other.case == with && other.appendfsync == fsync.name());
-    let Some(other) = other.and_then(|other| other.figures.get(figure)) else { return };
-    for run in runs {
-        if let Some(value) = run.get(figure).copied() {
-            run.insert(ratio.into(), value / other.median);
-        }
+    let other = all.iter().find(|other| other.case == with && other.fsync == fsync);
+    let base = other.and_then(|other| other.runs.last()?.get(figure).copied());
+    if let (Some(value), Some(base)) = (run.get(figure).copied(), base) {
+        run.insert(ratio.into(), value / base);
     }
 }

@@ -7,7 +7,8 @@ use quick_cache::{Weighter, sync::Cache};
 use super::ShardId;
 use crate::domain::{event::Event, id::StreamId};
 
-const EVENTS: usize = 4096;
+/// What the cache is laid out for at first: bytes alone bound it.
+const EXPECTED_EVENTS: usize = 4096;
 /// What is dispatched now is sent within moments: more than that serves only who drains a backlog.
 const BYTES: u64 = 16 * 1024 * 1024;
 
@@ -28,7 +29,7 @@ pub struct RecentEvents(Arc<Cache<(ShardId, StreamId), Arc<Event>, Size>>);
 impl RecentEvents {
     /// None yet.
     pub fn new() -> Self {
-        Self(Arc::new(Cache::with_weighter(EVENTS, BYTES, Size)))
+        Self(Arc::new(Cache::with_weighter(EXPECTED_EVENTS, BYTES, Size)))
     }
 
     /// The event at a place, if it is kept.

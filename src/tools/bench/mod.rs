@@ -157,9 +157,8 @@ pub async fn run(options: &Options, shutdown: &Shutdown, mut progress: impl FnMu
     let mut report = Report::begun_now();
     let cases = Case::all(options.scenario, options.sizes);
     for alike in cases.chunk_by(|a, b| a.scenario() == b.scenario()) {
-        let with_each = |case: &Case| options.fsyncs.iter().map(|fsync| (*case, *fsync)).collect::<Vec<_>>();
-        let mut all: Vec<Series> =
-            alike.iter().flat_map(with_each).map(|(case, fsync)| Series { case, fsync, runs: Vec::new() }).collect();
+        let with_each = |case| options.fsyncs.iter().map(move |fsync| Series { case, fsync: *fsync, runs: Vec::new() });
+        let mut all: Vec<Series> = alike.iter().copied().flat_map(with_each).collect();
         let count = options.runs_of(alike[0]);
         for number in 1..=count {
             for index in 0..all.len() {

@@ -6,7 +6,6 @@ use axum::{
     Json as Answer,
     extract::{Request, State},
 };
-use futures_util::future::join_all;
 use http::StatusCode;
 use serde::{
     Deserializer, Serialize,
@@ -176,7 +175,11 @@ pub(super) async fn publish_batch(
         let key = seed.as_ref().map(|seed| format!("{seed}.{index}"));
         submitted.push(submit(&api, &tenant, item, Key::IfNone(key), trace.clone()).await);
     }
-    let results = join_all(submitted.into_iter().map(answer)).await;
+    // All are on their way: to wait for one after the other takes no longer.
+    let mut results = Vec::with_capacity(submitted.len());
+    for submitted in submitted {
+        results.push(answer(submitted).await);
+    }
     // Nothing was taken, and the same may be sent again: better said once than a thousand times.
     if let Some(Err(problem)) = results.first()
         && results.iter().all(|result| matches!(result, Err(problem) if problem.status.is_server_error()))

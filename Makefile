@@ -32,8 +32,8 @@ pictures: redis python3 prometheus ## Draw the pictures of the README anew, from
 	tests/verify/pictures.sh target/verify/pictures/bin/python
 
 # What docs/performance.md quotes. What takes minutes is run once, and does not wait for the disk.
-bench: redis ## Measure on a private Redis what a run of seconds tells, five times each: about 45 minutes
-	@cargo run --release --locked --quiet -- bench --durability both --runs 5
+bench: redis ## Measure on a private Redis what a run of seconds tells, five times each: about half an hour
+	@cargo run --release --locked --quiet -- bench --durability both --runs 5 --seconds 5
 
 bench-slow: redis ## Measure what takes minutes a run: 100,000 webhooks, a backlog of 1,000,000, memory, several processes
 	@cargo run --release --locked --quiet -- bench --scenario slow --durability everysec

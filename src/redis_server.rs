@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A server that ran this long has not crashed at its start.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// What the server is started with, in its folder. Strict durability (protocol §9): a write is answered when it is on disk.
+/// What the server is started with, in its folder. Strict durability: a write is answered when it is on disk.
 const SETTINGS: [(&str, &str); 16] = [
     ("port", "0"),
     ("unixsocket", folder::SOCKET),

@@ -2,7 +2,9 @@
 -- Hands out deliveries that are due.
 -- ARGV 2 subscriptions looked at, at most  3 entries, at most  4 ms of a lease  5 random part of the token  6 dead letter limit
 -- Returns what `handOutDue` returns
-local leased, text = handOutDue(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], {})
+local leased, text, damaged = handOutDue(ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], {})
+-- It is looked at later, so that the others do not wait with it.
+if damaged then call('ZADD', KEYS[1], now + 30000, damaged) end
 mirror()
 if not leased then return redis.error_reply(text) end
 rest()

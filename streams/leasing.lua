@@ -93,7 +93,8 @@ end
 -- Hands out abandoned entries, then retries, then new ones, within the limits of each subscription whose turn it is: `looks`
 -- subscriptions and `most` entries, for so many ms. `known` has the state (r) of subscriptions that the call has read. Returns
 -- MessagePack: [now, next due or "", token, entries, given up as lost]; an entry is [sub, config version, id, its count in the
--- pending list, its fields, leases lost in a row, whether the rate limit counted it]. Or nil and an error; `mirror` is to follow.
+-- pending list, its fields, leases lost in a row, whether the rate limit counted it]. Or nil, an error, and which subscription's key
+-- is damaged, if that is why; `mirror` is to follow.
 local function handOutDue(looks, most, ms, chance, maxDead, known)
   room, leaseEnds, letters, taken, buried = tonumber(most), int(now + ms), tonumber(maxDead), {}, 0
   token = string.format('%.0f-%s', now, chance)
@@ -106,15 +107,16 @@ local function handOutDue(looks, most, ms, chance, maxDead, known)
       local ok, err = pcall(lease, sub, r)
       if not ok then
         local text = type(err) == 'table' and err.err or tostring(err)
-        if not text:find('NOGROUP', 1, true) then
+        if text:find('NOGROUP', 1, true) then
+          -- With the group went what it had handed out: every entry that is left is new.
+          call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
+          call('UNLINK', key('inf', sub), key('rty', sub), key('tok', sub))
+          arrange(sub, r)
+        else
           -- What is handed out is told; the next call meets this error first.
           if #taken + buried > 0 then break end
-          return nil, text
+          return nil, text, text:find('WRONGTYPE', 1, true) and sub
         end
-        -- With the group went what it had handed out: every entry that is left is new.
-        call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
-        call('UNLINK', key('inf', sub), key('rty', sub), key('tok', sub))
-        arrange(sub, r)
       end
     end
   end

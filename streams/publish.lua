@@ -2,19 +2,23 @@
 -- Appends events to the log of one shard, each once. Refused when memory is short, before any write.
 -- ARGV 2 call id  3 ms that a key is remembered  4 events (MessagePack, each an array: nonce, type, tenant, ts,
 --        conversation id, to, hashes of its keys, hash of type and body, id at the source, fault, traceparent; "" for what is absent)
---      5 source or ""  6 its ids whose acknowledgement is confirmed (MessagePack)
+--      5 who moves the front door, or ""  6 its ids whose acknowledgement is confirmed (MessagePack)
 --      7… the body of each event (apart, since cmsgpack reads no binary)
 -- An event with a fault could not be read: its body is the raw fields, and it is kept as a dead letter.
 -- An event of a tenant that stores as much as it may is refused; from a source, where nobody can be told, it is kept as a
 -- dead letter.
 -- Returns MessagePack, one array an event: "ok" ev nonce | "same" ev nonce | "conflict" | "full" | "moved" | "bad" id
--- Errors: FULL while the janitor keeps the gate closed.
-local callKey, source = key('call', ARGV[2]), ARGV[5]
+-- Errors: FULL while the janitor keeps the gate closed; STALE where another has begun to move the front door since: what the one
+-- before it still sends would be forgotten by the time it comes.
+local callKey, mover = key('call', ARGV[2]), ARGV[5]
 local kept = call('GET', callKey)
 if kept then return kept end
+if mover ~= '' and call('HGET', P .. ':meta', 'mover') ~= mover then
+  return redis.error_reply('STALE another process moves the front door')
+end
 if call('HGET', P .. ':meta', 'gate') == '1' then return redis.error_reply('FULL Redis is near its memory limit') end
 
-local moving, nowText = key('mv', source), int(now)
+local moving, nowText = key('mv', 'in'), int(now)
 
 local function bad(tenant, why, raw)
   return { 'bad', call('XADD', P .. ':deadev', '*', 'tn', tenant, 'why', why, 'raw', raw) }
@@ -91,9 +95,10 @@ end
 
 local results = {}
 for i, event in ipairs(cmsgpack.unpack(ARGV[4])) do results[i] = publish(event, ARGV[6 + i]) end
-if source ~= '' then
-  local acked = cmsgpack.unpack(ARGV[6])
-  if #acked > 0 then call('ZREM', moving, unpack(acked)) end
+local acked = cmsgpack.unpack(ARGV[6])
+if #acked > 0 then
+  call('ZREM', moving, unpack(acked))
+  -- What a mover that was killed has left comes again first, however late: before all of it has come none is confirmed.
   call('ZREMRANGEBYSCORE', moving, '-inf', now - 3600000)
 end
 local answer = cmsgpack.pack(results)

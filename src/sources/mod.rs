@@ -1,7 +1,8 @@
 //! Sources of events besides the API: the front door, a stream that any Redis client can add to.
 //!
 //! One process moves what arrives there into the logs. Each entry is moved once whatever is killed when: the script that
-//! appends it remembers its id until it is known to be gone from the front door.
+//! appends it remembers its id until it is known to be gone from the front door, and takes from nobody but the one that moves
+//! now.
 
 pub mod format;
 
@@ -19,8 +20,8 @@ use crate::{
     publish::{PublishError, TypeChecker},
     shutdown::Shutdown,
     streams::{
-        APPEND_AT_MOST, APPEND_BYTES, Append, Appended, Error, FrontDoor, FrontDoorEntry, Homeless, Result, Seat,
-        ShardId, Streams,
+        APPEND_AT_MOST, APPEND_BYTES, Append, Appended, Error, FrontDoor, FrontDoorEntry, Homeless, Moving, Result,
+        Seat, ShardId, Streams,
     },
     traces::{Span, Traces},
 };
@@ -49,8 +50,8 @@ pub async fn run(
             if leads(&beat, &worker).await? {
                 // What the one before had still to forget is forgotten after an hour.
                 let (streams, manager, types) = (streams.clone(), manager.clone(), types.clone());
-                let mover =
-                    Mover { streams, manager, types, max_payload_bytes, traces: traces.clone(), gone: HashMap::new() };
+                let (name, traces) = (format!("{:032x}", rand::random::<u128>()), traces.clone());
+                let mover = Mover { name, streams, manager, types, max_payload_bytes, traces, gone: HashMap::new() };
                 return lead(&beat, &worker, mover, &shutdown).await;
             }
             tokio::select! {
@@ -99,6 +100,8 @@ async fn lead(beat: &Streams, worker: &str, mover: Mover, shutdown: &Shutdown) -
 }
 
 struct Mover {
+    /// Another at each start: what was sent under the name before comes too late.
+    name: String,
     streams: Streams,
     manager: Manager,
     types: TypeChecker,
@@ -126,6 +129,8 @@ impl Mover {
     /// Ends only with an error.
     async fn run(mut self) -> Result<()> {
         self.streams.create_movers_group().await?;
+        // Before anything is read.
+        self.streams.begin_moving(&self.name).await?;
         let mut door = self.streams.front_door(BLOCK).await?;
         loop {
             self.move_pending(&mut door).await?;
@@ -199,7 +204,8 @@ impl Mover {
             let (part, later) = rest.split_at(part_length(rest));
             let gone = self.gone.get(&shard).map(Vec::as_slice).unwrap_or_default();
             let call = format!("{:032x}", rand::random::<u128>());
-            let results = self.streams.append(shard, &call, part, gone).await?;
+            let moving = Moving { mover: &self.name, gone };
+            let results = self.streams.append(shard, &call, part, Some(moving)).await?;
             self.gone.remove(&shard);
             results.iter().zip(&mut spans).for_each(|(result, span)| count(result, span));
             rest = later;

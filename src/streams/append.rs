@@ -46,6 +46,15 @@ impl Append {
     }
 }
 
+/// What the one that moves the front door says with what it appends.
+#[derive(Debug, Clone, Copy)]
+pub struct Moving<'a> {
+    /// As [`Streams::begin_moving`] was told.
+    pub mover: &'a str,
+    /// Ids of the front door that are gone from it, so that they need not be remembered longer.
+    pub gone: &'a [StreamId],
+}
+
 /// What became of an entry of an append call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Appended {
@@ -133,29 +142,23 @@ fn key_hashes(event: &NewEvent) -> String {
 
 impl Streams {
     /// Appends to the log of one shard, each entry once whatever happens to the answer: a repeat with the same `call`
-    /// (any unique text) gets the first one's answer for a minute.
-    ///
-    /// `acknowledged` are ids of the front door that are gone from it, so that they need not be remembered longer.
+    /// (any unique text) gets the first one's answer for a minute. `moving` is for what came from the front door.
     ///
     /// # Errors
-    /// [`Error::Full`](super::Error::Full) when memory is short; nothing was written then.
+    /// [`Error::Full`](super::Error::Full) when memory is short: this call has written nothing then. Another has begun to move
+    /// the front door.
     pub async fn append(
         &self,
         shard: ShardId,
         call: &str,
         batch: &[Append],
-        acknowledged: &[StreamId],
+        moving: Option<Moving<'_>>,
     ) -> Result<Vec<Appended>> {
         let items: Vec<AppendItem<'_>> = batch.iter().map(AppendItem::of).collect();
-        let is_moved = items.iter().any(|item| !item.source_id.is_empty()) || !acknowledged.is_empty();
-        let acknowledged: Vec<String> = acknowledged.iter().map(StreamId::to_string).collect();
+        let Moving { mover, gone } = moving.unwrap_or(Moving { mover: "", gone: &[] });
+        let gone: Vec<String> = gone.iter().map(StreamId::to_string).collect();
         let mut command = self.script(&scripts::PUBLISH, shard);
-        command
-            .arg(call)
-            .arg(IDEMPOTENCY_WINDOW.as_millis() as u64)
-            .arg(pack(&items))
-            .arg(if is_moved { "in" } else { "" })
-            .arg(pack(&acknowledged));
+        command.arg(call).arg(IDEMPOTENCY_WINDOW.as_millis() as u64).arg(pack(&items)).arg(mover).arg(pack(&gone));
         for item in &items {
             command.arg(&item.body[..]);
         }

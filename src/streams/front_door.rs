@@ -7,10 +7,10 @@ use redis::Value;
 
 use super::{
     Streams,
-    connections::Dedicated,
+    connections::{Dedicated, those_there_are},
     error::Result,
     keys::{CONSUMER, MOVERS},
-    raw,
+    raw, scripts,
 };
 use crate::domain::id::StreamId;
 
@@ -33,6 +33,19 @@ impl Streams {
     /// Makes the movers' group where it is missing.
     pub async fn create_movers_group(&self) -> Result<()> {
         self.create_group(&self.keys().global("in"), MOVERS, "0").await
+    }
+
+    /// Makes `mover`, a name that no other has, the one whose entries of the front door each shard appends. Whoever reads the
+    /// front door after that finds nothing that the mover before may still append: it is refused what it sends late. A node
+    /// of a cluster that is away goes on refusing `mover` until this is asked once more.
+    pub async fn begin_moving(&self, mover: &str) -> Result<()> {
+        let command = |shard| {
+            let mut command = self.script(&scripts::SET_META, shard);
+            command.arg("mover").arg(mover);
+            command
+        };
+        let answers = self.0.connections.call_each(&scripts::SET_META, self.shards().map(command).collect()).await;
+        those_there_are::<u64>(answers).map(drop)
     }
 
     /// Prepares to read the front door.

@@ -33,7 +33,7 @@ mod upkeep;
 use std::{sync::Arc, time::Duration};
 
 pub use api_keys::ApiKey;
-pub use append::{APPEND_AT_MOST, APPEND_BYTES, Append, Appended};
+pub use append::{APPEND_AT_MOST, APPEND_BYTES, Append, Appended, Moving};
 pub use attempts::{AttemptFilter, AttemptPage};
 pub use dead_letters::{BadEntry, DEAD_AT_MOST, DeadLetter, Redriven};
 pub use deliveries::{Bells, Ending, LEASE_AT_MOST, Lease, Leased, SETTLE_AT_MOST, SettleAnswer, Settled};

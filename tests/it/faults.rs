@@ -119,7 +119,7 @@ async fn a_reader_of_the_log_whose_server_became_a_replica_gets_what_is_new_all_
     let mut connection = old.connect().await;
     redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).exec_async(&mut connection).await.expect("a replica");
     let batch = [Append::Event { event: event("a.b"), source_id: None }];
-    wait_until("the new primary takes events", async || streams.append(0, "call", &batch, &[]).await.is_ok()).await;
+    wait_until("the new primary takes events", async || streams.append(0, "call", &batch, None).await.is_ok()).await;
     let read = reader.read(&places, 10).await.expect("an answer");
     assert_eq!(read.iter().map(|(shard, entries)| (*shard, entries.len())).collect::<Vec<_>>(), [(0, 1)]);
 }

@@ -39,7 +39,7 @@ async fn publish(queue: &Queue, tenant: &str, event_type: &str, data: Vec<u8>) -
     let event = NewEvent { tenant: tenant.to_owned(), data: data.into(), ..event(event_type) };
     let call = format!("{:032x}", rand::random::<u128>());
     let batch = [Append::Event { event, source_id: None }];
-    match queue.streams.append(SHARD, &call, &batch, &[]).await.unwrap().remove(0) {
+    match queue.streams.append(SHARD, &call, &batch, None).await.unwrap().remove(0) {
         Appended::Event(id) => id,
         other => panic!("{other:?}"),
     }

@@ -75,7 +75,7 @@ impl PartialEq for Answer {
 impl Action {
     pub async fn perform(&self, streams: &Streams) -> Result<Answer, Error> {
         Ok(match self {
-            Self::Append { call, batch } => Answer::Appended(streams.append(SHARD, call, batch, &[]).await?),
+            Self::Append { call, batch } => Answer::Appended(streams.append(SHARD, call, batch, None).await?),
             Self::Create(subscription) => Answer::Done(streams.create_subscription(subscription).await?.is_some()),
             Self::Update { subscription, version, clears_faults } => {
                 let changed = streams.update_subscription(subscription, *version, *clears_faults).await?;

@@ -137,6 +137,7 @@ async fn what_cannot_be_handed_out_holds_up_nothing_that_is_expanded() {
     assert!(publish_and_hand_out(&mut queue, &[id], 10).await.is_none());
     assert!(queue.streams.lease(SHARD, 10).await.is_err(), "a sender is told why");
     let () = queue.tamper(&["DEL", &leases]).await;
+    queue.elapse(30_000).await;
     let leased: Vec<_> = queue.lease(10).await.iter().map(|lease| lease.subscription).collect();
     assert!(leased.contains(&broken) && leased.contains(&id), "{leased:?}");
     assert_eq!(queue.violations().await, [""; 0]);

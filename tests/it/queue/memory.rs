@@ -51,7 +51,7 @@ async fn what_adds_is_refused_and_changes_nothing() {
     fill(&mut queue).await;
     let before = queue.books().await;
     let append = [Append::Event { event: event("a"), source_id: None }];
-    assert!(is_full(queue.streams.append(SHARD, "call", &append, &[]).await));
+    assert!(is_full(queue.streams.append(SHARD, "call", &append, None).await));
     assert!(is_full(queue.streams.expand(SHARD, &[whole(lease.event, event_id.at, &[id])]).await));
     assert!(is_full(queue.streams.redrive(id, &[letter]).await));
     assert!(is_full(queue.streams.replay(&job(id), event_id.at.next(), true, &[lease.event]).await));

@@ -20,7 +20,7 @@ async fn limit(queue: &Queue, max_stored_mb: Option<u64>) {
 }
 
 async fn append(queue: &Queue, call: &str, batch: &[Append]) -> Vec<Appended> {
-    queue.streams.append(SHARD, call, batch, &[]).await.unwrap()
+    queue.streams.append(SHARD, call, batch, None).await.unwrap()
 }
 
 fn of(tenant: &str, key: Option<&str>) -> Append {

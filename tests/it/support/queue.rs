@@ -52,7 +52,7 @@ impl Queue {
     pub async fn publish(&mut self, count: usize) -> Vec<EventId> {
         self.calls += 1;
         let batch = vec![Append::Event { event: event("a.b"), source_id: None }; count];
-        let answer = self.streams.append(SHARD, &format!("call{}", self.calls), &batch, &[]).await.unwrap();
+        let answer = self.streams.append(SHARD, &format!("call{}", self.calls), &batch, None).await.unwrap();
         let id = |appended| match appended {
             Appended::Event(id) => id,
             other => panic!("{other:?}"),

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     held::Held,
-    material::{Found, Material},
+    material::{Found, Material, Parts},
     post::Post,
     request::Target,
     settle::Report,
@@ -60,11 +60,14 @@ pub struct Deliverer {
 impl Deliverer {
     /// Delivers the leases of one call, each with its slot.
     pub async fn deliver_all(self: Arc<Self>, leases: Vec<(Lease, OwnedSemaphorePermit)>) {
-        let found = self.find(&leases).await.map(Arc::new);
+        let found = self.find(&leases).await;
         let mut deliveries = JoinSet::new();
         for (lease, slot) in leases {
-            deliveries.spawn(self.clone().deliver(lease, found.clone(), slot));
+            let parts = found.as_ref().map(|found| found.parts(&lease));
+            deliveries.spawn(self.clone().deliver(lease, parts, slot));
         }
+        // One that is slow holds its own event, not those of all.
+        drop(found);
         while let Some(joined) = deliveries.join_next().await {
             if let Err(error) = joined {
                 tracing::error!(%error, "a delivery's task failed: another sender takes it over");
@@ -99,13 +102,13 @@ impl Deliverer {
         }
     }
 
-    async fn deliver(self: Arc<Self>, lease: Lease, found: Option<Arc<Found>>, slot: OwnedSemaphorePermit) {
+    async fn deliver(self: Arc<Self>, lease: Lease, parts: Option<Parts>, slot: OwnedSemaphorePermit) {
         if lease.leases_lost > 0 {
             metrics::lease_lost();
         }
-        let event = found.as_ref().and_then(|found| found.events.get(&lease.event).cloned());
-        let ending = self.ending(&lease, found.as_deref(), event.as_deref()).await;
-        let published_ms = event.as_ref().map_or(0, |event| event.id.at.ms);
+        let ending = self.ending(&lease, parts.as_ref()).await;
+        let event = parts.and_then(|parts| parts.event);
+        let published_ms = event.map_or(0, |event| event.id.at.ms);
         let end_to_end = Duration::from_millis(lease.redis_now_ms().saturating_sub(published_ms));
         let report = Report { settled: Settled { lease, ending }, end_to_end, slot };
         if self.reports.send(report).await.is_err() {
@@ -113,14 +116,13 @@ impl Deliverer {
         }
     }
 
-    async fn ending(&self, lease: &Lease, found: Option<&Found>, event: Option<&Event>) -> Ending {
-        let Some(found) = found else { return Ending::Deferred { delay_ms: UNREADABLE_FOR_MS } };
-        if found.unusable.contains(&lease.subscription) {
+    async fn ending(&self, lease: &Lease, parts: Option<&Parts>) -> Ending {
+        let Some(parts) = parts.filter(|parts| !parts.is_unusable) else {
             return Ending::Deferred { delay_ms: UNREADABLE_FOR_MS };
-        }
+        };
         // Where the subscription was deleted meanwhile, its purge clears the rest.
-        let Some(target) = found.targets.get(&lease.subscription) else { return Ending::Released };
-        let Some(event) = event else {
+        let Some(target) = &parts.target else { return Ending::Released };
+        let Some(event) = &parts.event else {
             tracing::error!(delivery_id = %lease.delivery(), "the event of this delivery is nowhere: a defect, or lost data");
             let error = "the event is not in Redis any more".to_owned();
             return Ending::Failed { reason: Reason::BodyMissing, error };

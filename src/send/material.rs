@@ -28,10 +28,31 @@ pub struct Material {
 
 /// What the leases of one call are made of; a subscription that is gone and an event that is nowhere are missing.
 pub struct Found {
-    pub targets: HashMap<SubscriptionId, Arc<Target>>,
+    targets: HashMap<SubscriptionId, Arc<Target>>,
     /// Subscriptions whose record cannot be used: nothing can be sent to them now.
-    pub unusable: HashSet<SubscriptionId>,
-    pub events: HashMap<StreamId, Arc<Event>>,
+    unusable: HashSet<SubscriptionId>,
+    events: HashMap<StreamId, Arc<Event>>,
+}
+
+/// What one delivery is made of.
+pub struct Parts {
+    /// `None` where the subscription is gone.
+    pub target: Option<Arc<Target>>,
+    /// The subscription's record cannot be used.
+    pub is_unusable: bool,
+    /// `None` where the event is nowhere.
+    pub event: Option<Arc<Event>>,
+}
+
+impl Found {
+    /// Those of one of the leases.
+    pub fn parts(&self, lease: &Lease) -> Parts {
+        Parts {
+            target: self.targets.get(&lease.subscription).cloned(),
+            is_unusable: self.unusable.contains(&lease.subscription),
+            event: self.events.get(&lease.event).cloned(),
+        }
+    }
 }
 
 impl Material {

@@ -36,7 +36,7 @@ use crate::{
     handover::{Handed, Intake},
     metrics,
     shutdown::Shutdown,
-    streams::{Ending, Lease, Leased, SETTLE_AT_MOST, Settled, ShardId, Streams},
+    streams::{Ending, Lease, Leased, RecentEvents, SETTLE_AT_MOST, Settled, ShardId, Streams},
     traces::Traces,
 };
 
@@ -88,7 +88,7 @@ pub async fn run(streams: Streams, post: Post, settings: Settings, intake: Intak
     let (wakes, woken) = mpsc::channel(WAKES_QUEUED);
 
     let mut helpers = JoinSet::new();
-    helpers.spawn(listen_for_bells(streams.clone(), wakes.clone()));
+    helpers.spawn(listen_for_bells(streams.clone(), events.clone(), wakes.clone()));
     helpers.spawn({
         let (held, streams) = (held.clone(), streams.clone());
         async move { held.keep_renewed(&streams).await }
@@ -193,7 +193,7 @@ async fn hand_back(streams: &Streams, leases: impl IntoIterator<Item = (ShardId,
 }
 
 /// Passes on hints that something fell due on a shard. Without them the looks at intervals remain.
-async fn listen_for_bells(streams: Streams, wakes: mpsc::Sender<Wake>) {
+async fn listen_for_bells(streams: Streams, events: RecentEvents, wakes: mpsc::Sender<Wake>) {
     let mut backoff = Backoff::new("listening for what falls due");
     loop {
         match streams.bells().await {
@@ -204,6 +204,7 @@ async fn listen_for_bells(streams: Streams, wakes: mpsc::Sender<Wake>) {
                     let _ = wakes.try_send(Wake::now(shard));
                 }
                 metrics::bell_gap();
+                events.forget();
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Err(error) => backoff.pause(&error).await,

@@ -37,6 +37,11 @@ impl RecentEvents {
         self.0.get(&(shard, at))
     }
 
+    /// Forgets them all: a Redis that was away may have lost what it had not written, and given its place to another event.
+    pub fn forget(&self) {
+        self.0.clear();
+    }
+
     /// Keeps an event.
     pub fn keep(&self, event: Arc<Event>) {
         self.0.insert((event.id.shard, event.id.at), event);

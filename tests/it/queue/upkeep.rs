@@ -117,3 +117,25 @@ async fn a_recount_mends_the_references_of_old_events() {
     assert_eq!(old.map(|event| counted[event].as_str()), ["2", "2", "2", "9"]);
     assert_eq!(queue.streams.recount(SHARD, "0").await.unwrap(), ("0".to_owned(), 0));
 }
+
+#[tokio::test]
+async fn a_recount_of_events_with_many_deliveries_each_stops_and_goes_on_where_it_was() {
+    let mut queue = Queue::start().await;
+    let deliveries: Vec<String> = (0..1500).flat_map(|sub| [format!("wh_{sub}#0"), "k 1-1".to_owned()]).collect();
+    for event in ["1000-0", "1000-1", "1000-2", "1000-3", "1000-4"] {
+        let key = format!("evs:{event}");
+        let fields = deliveries.iter().map(String::as_str);
+        let _: u64 = queue.tamper(&["HSET", &key, "n", "1500"].into_iter().chain(fields).collect::<Vec<_>>()).await;
+        let _: u64 = queue.tamper(&["HSET", "refs", event, "1"]).await;
+    }
+    let (mut cursor, mut calls) = ("0".to_owned(), Vec::new());
+    loop {
+        let mended;
+        (cursor, mended) = queue.streams.recount(SHARD, &cursor).await.unwrap();
+        calls.push(mended);
+        if cursor == "0" {
+            break;
+        }
+    }
+    assert_eq!(calls, [2, 2, 1]);
+}

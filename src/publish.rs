@@ -207,22 +207,15 @@ async fn append_with_repeats(streams: &Streams, shard: ShardId, entries: &[Appen
     let call = format!("{:032x}", rand::random::<u128>());
     let deadline = Instant::now() + REPEAT_FOR;
     let mut pause = PAUSE;
-    // Of a try whose answer was lost: it may have appended all.
-    let mut lost = None;
     loop {
-        let error = match (streams.append(shard, &call, entries, None).await, lost.take()) {
-            (Err(error @ Error::Unavailable(_)), _) => error,
-            // That nothing was written holds for this try alone.
-            (Err(Error::Full), Some(error)) => error,
-            (other, _) => return other,
-        };
-        if Instant::now() + pause >= deadline {
-            return Err(error);
+        match streams.append(shard, &call, entries, None).await {
+            Err(error @ Error::Unavailable(_)) if Instant::now() + pause < deadline => {
+                metrics::redis_error(error.kind());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_AT_MOST);
+            }
+            other => return other,
         }
-        metrics::redis_error(error.kind());
-        lost = Some(error);
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_AT_MOST);
     }
 }
 

@@ -90,33 +90,35 @@ local function lease(sub, r)
   arrange(sub, r, now + 1)
 end
 
+local function handOutOf(sub, known)
+  local r = known[sub] and known[sub].r or load(sub)
+  if r and r.st == 'a' then lease(sub, r) else call('ZREM', KEYS[1], sub) end
+end
+
 -- Hands out abandoned entries, then retries, then new ones, within the limits of each subscription whose turn it is: `looks`
 -- subscriptions and `most` entries, for so many ms. `known` has the state (r) of subscriptions that the call has read. Returns
 -- MessagePack: [now, next due or "", token, entries, given up as lost]; an entry is [sub, config version, id, its count in the
--- pending list, its fields, leases lost in a row, whether the rate limit counted it]. Or nil, an error, and which subscription's key
--- is damaged, if that is why; `mirror` is to follow.
+-- pending list, its fields, leases lost in a row, whether the rate limit counted it]. Or nil, an error, and the subscription that
+-- makes it; `mirror` is to follow.
 local function handOutDue(looks, most, ms, chance, maxDead, known)
   room, leaseEnds, letters, taken, buried = tonumber(most), int(now + ms), tonumber(maxDead), {}, 0
   token = string.format('%.0f-%s', now, chance)
   for _, sub in ipairs(call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, looks)) do
     if room <= 0 then break end
-    local r = known[sub] and known[sub].r or load(sub)
-    if not r or r.st ~= 'a' then
-      call('ZREM', KEYS[1], sub)
-    else
-      local ok, err = pcall(lease, sub, r)
-      if not ok then
-        local text = type(err) == 'table' and err.err or tostring(err)
-        if text:find('NOGROUP', 1, true) then
-          -- With the group went what it had handed out: every entry that is left is new.
-          call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
-          call('UNLINK', key('inf', sub), key('rty', sub), key('tok', sub))
-          arrange(sub, r)
-        else
-          -- What is handed out is told; the next call meets this error first.
-          if #taken + buried > 0 then break end
-          return nil, text, text:find('WRONGTYPE', 1, true) and sub
-        end
+    local before = #taken
+    local ok, err = pcall(handOutOf, sub, known)
+    if not ok then
+      local text = type(err) == 'table' and err.err or tostring(err)
+      if text:find('NOGROUP', 1, true) then
+        -- With the group went what it had handed out: every entry that is left is new.
+        call('XGROUP', 'CREATE', key('dlv', sub), 'senders', '0', 'MKSTREAM')
+        call('UNLINK', key('inf', sub), key('rty', sub), key('tok', sub))
+        arrange(sub, load(sub))
+      else
+        -- What it took is no lease yet: the audit finds it. What the others have is told; the next call meets this error first.
+        for i = #taken, before + 1, -1 do taken[i] = nil end
+        if #taken + buried > 0 then break end
+        return nil, text, sub
       end
     end
   end

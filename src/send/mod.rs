@@ -199,6 +199,8 @@ async fn listen_for_bells(streams: Streams, events: RecentEvents, wakes: mpsc::S
         match streams.bells().await {
             Ok(mut bells) => {
                 backoff.recovered();
+                // Until it was back some may have been kept of before.
+                events.forget();
                 while let Some(shard) = bells.next().await {
                     // A full queue means that the leasing loop is awake.
                     let _ = wakes.try_send(Wake::now(shard));

@@ -16,9 +16,9 @@ use crate::{
 
 /// Raw fields larger than this are kept as their length and digest only.
 const RAW_KEPT_AT_MOST: usize = 256 * 1024;
-/// MessagePack may take so many times the bytes of its JSON (0.5 takes nine), and is refused above before it is read: each of
+/// MessagePack may take so many times the bytes of its JSON (an integer of one digit may take nine), and is refused above before it is read: each of
 /// its bytes may become a value that takes 32.
-const PACKED_TIMES: usize = 4;
+const PACKED_TIMES: usize = 5;
 
 /// The fields of an entry, by name.
 pub type Fields = HashMap<Vec<u8>, Bytes>;
@@ -199,7 +199,7 @@ mod tests {
         check(&[("type", b"a"), ("data", b"nope")], Some("default"), "data: not JSON");
         check(&[("type", b"a"), ("data", b"[1,2,3,4,5]")], Some("default"), "data: 11 bytes");
         check(&[("type", b"a"), ("m", b"\xc1")], Some("default"), "m: not MessagePack");
-        check(&[("type", b"a"), ("m", &[0xc0; 41])], Some("default"), "m: 41 bytes; at most 40 are allowed");
+        check(&[("type", b"a"), ("m", &[0xc0; 51])], Some("default"), "m: 51 bytes; at most 50 are allowed");
         check(&[("type", b"a"), ("m", b"\x01"), ("data", b"1")], Some("default"), "data: given twice");
         check(&[("type", b"a..b"), ("data", b"1")], Some("default"), "type:");
         check(&[("type", b"posthaste.x"), ("data", b"1")], Some("default"), "type:");

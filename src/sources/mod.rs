@@ -51,7 +51,9 @@ pub async fn run(
                 // What the one before had still to forget is forgotten after an hour.
                 let (streams, manager, types) = (streams.clone(), manager.clone(), types.clone());
                 let (name, traces) = (format!("{:032x}", rand::random::<u128>()), traces.clone());
-                let mover = Mover { name, streams, manager, types, max_payload_bytes, traces, gone: HashMap::new() };
+                let gone = HashMap::new();
+                let mover =
+                    Mover { name, streams, manager, types, max_payload_bytes, traces, gone, has_caught_up: false };
                 return lead(&beat, &worker, mover, &shutdown).await;
             }
             tokio::select! {
@@ -109,6 +111,8 @@ struct Mover {
     traces: Traces,
     /// Ids of each shard that are gone from the front door, which it need not remember any more.
     gone: HashMap<ShardId, Vec<StreamId>>,
+    /// All that was pending at its start has come. Before, nothing may be forgotten: with what is gone goes what is hours old.
+    has_caught_up: bool,
 }
 
 /// The entries of one shard, and what each is known by at the front door.
@@ -134,6 +138,7 @@ impl Mover {
         let mut door = self.streams.front_door(BLOCK).await?;
         loop {
             self.move_pending(&mut door).await?;
+            self.has_caught_up = true;
             let looked = Instant::now();
             while looked.elapsed() < PENDING_EVERY {
                 let entries = match door.read(None, APPEND_AT_MOST).await {
@@ -202,11 +207,10 @@ impl Mover {
         let (mut rest, mut spans) = (batch, spans.into_iter());
         while !rest.is_empty() {
             let (part, later) = rest.split_at(part_length(rest));
-            let gone = self.gone.get(&shard).map(Vec::as_slice).unwrap_or_default();
+            let gone = if self.has_caught_up { self.gone.remove(&shard).unwrap_or_default() } else { Vec::new() };
             let call = format!("{:032x}", rand::random::<u128>());
-            let moving = Moving { mover: &self.name, gone };
+            let moving = Moving { mover: &self.name, gone: &gone };
             let results = self.streams.append(shard, &call, part, Some(moving)).await?;
-            self.gone.remove(&shard);
             results.iter().zip(&mut spans).for_each(|(result, span)| count(result, span));
             rest = later;
         }

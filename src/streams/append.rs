@@ -155,6 +155,7 @@ impl Streams {
         moving: Option<Moving<'_>>,
     ) -> Result<Vec<Appended>> {
         let items: Vec<AppendItem<'_>> = batch.iter().map(AppendItem::of).collect();
+        debug_assert!(moving.is_some() || items.iter().all(|item| item.source_id.is_empty()), "only a mover moves");
         let Moving { mover, gone } = moving.unwrap_or(Moving { mover: "", gone: &[] });
         let gone: Vec<String> = gone.iter().map(StreamId::to_string).collect();
         let mut command = self.script(&scripts::PUBLISH, shard);

@@ -25,8 +25,6 @@ static LETTERS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let states = successors(Some(1_u32), |state| Some(state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223)));
     states.map(|state| b'a' + (state >> 24) as u8 % 26).take(16 * EVENT_BYTES).collect()
 });
-/// How far apart the sections of two events stand, one after the other: a prime, so that all come before one comes again.
-const APART: usize = 997;
 
 /// The number of events that no run waits for.
 pub const UNCOUNTED: u64 = 10_u64.pow(NUMBER_DIGITS as u32) - 1;
@@ -53,7 +51,7 @@ impl Mark {
         let mut data = Vec::with_capacity(EVENT_BYTES);
         data.extend_from_slice(b"{\"filling\":\"");
         let letters = EVENT_BYTES - mark.len() - data.len();
-        let first = number as usize * APART % (LETTERS.len() - letters);
+        let first = (number.wrapping_add(due_us) % (LETTERS.len() - letters) as u64) as usize;
         data.extend_from_slice(&LETTERS[first..first + letters]);
         data.extend_from_slice(mark.as_bytes());
         data.into()

@@ -192,17 +192,26 @@ async fn a_webhook_that_is_due_keeps_its_turn_whatever_else_comes_for_it() {
 
 #[tokio::test]
 async fn a_webhook_with_a_damaged_key_holds_up_no_other() {
-    let mut queue = Queue::start().await;
-    let ids = [queue.create(subscription(1)).await, queue.create(subscription(2)).await];
-    queue.deliver(1, &ids).await;
-    let due: Vec<String> = queue.tamper(&["ZRANGE", "due", "0", "-1"]).await;
-    let damaged = format!("inf:{}", due[0]);
-    let () = queue.tamper(&["SET", &damaged, "damaged"]).await;
-    let told = queue.streams.lease(SHARD, 10).await.expect_err("an error once");
-    assert!(told.to_string().contains("WRONGTYPE"), "{told}");
-    assert_eq!(queue.lease_one().await.subscription.to_string(), due[1]);
-    assert!(queue.lease(10).await.is_empty(), "the damaged one is not looked at all the time");
-    let _: u64 = queue.tamper(&["DEL", &damaged]).await;
-    queue.elapse(30_000).await;
-    assert!(queue.lease(10).await.iter().any(|lease| lease.subscription.to_string() == due[0]));
+    for name in ["inf", "tok", "rt"] {
+        let mut queue = Queue::start().await;
+        let ids = [queue.create(subscription(1)).await, queue.create(subscription(2)).await];
+        queue.deliver(1, &ids).await;
+        let due: Vec<String> = queue.tamper(&["ZRANGE", "due", "0", "-1"]).await;
+        let damaged = format!("{name}:{}", due[0]);
+        if name == "rt" {
+            let _: u64 = queue.tamper(&["COPY", &damaged, &format!("{KEYS}:whole")]).await;
+        }
+        let () = queue.tamper(&["SET", &damaged, "damaged"]).await;
+        let told = queue.streams.lease(SHARD, 10).await.expect_err("an error once");
+        assert!(told.to_string().contains("WRONGTYPE"), "{name}: {told}");
+        assert_eq!(queue.lease_one().await.subscription.to_string(), due[1], "{name}");
+        assert!(queue.lease(10).await.is_empty(), "the damaged one is not looked at all the time");
+        let _: u64 = queue.tamper(&["DEL", &damaged]).await;
+        if name == "rt" {
+            let () = queue.tamper(&["RENAME", "whole", &format!("{KEYS}:{damaged}")]).await;
+        }
+        queue.streams.audit(due[0].parse().unwrap()).await.unwrap();
+        queue.elapse(30_000).await;
+        assert!(queue.lease(10).await.iter().any(|lease| lease.subscription.to_string() == due[0]), "{name}");
+    }
 }

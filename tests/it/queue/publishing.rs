@@ -61,13 +61,14 @@ async fn what_came_through_the_front_door_is_appended_once_until_its_acknowledge
             source_id: "5-2".parse().unwrap(),
         },
     ];
-    let first = queue.streams.append(SHARD, "one", &entries, None).await.unwrap();
-    assert!(matches!(first[..], [Appended::Event(_), Appended::Bad(_)]), "{first:?}");
-    assert_eq!(queue.streams.append(SHARD, "two", &entries, None).await.unwrap(), [Appended::Moved, Appended::Moved]);
     queue.streams.begin_moving("mover").await.unwrap();
-    let moving = Moving { mover: "mover", gone: &[source_id] };
-    queue.streams.append(SHARD, "three", &[], Some(moving)).await.unwrap();
-    let after = queue.streams.append(SHARD, "four", &entries, None).await.unwrap();
+    let moving = Some(Moving { mover: "mover", gone: &[] });
+    let first = queue.streams.append(SHARD, "one", &entries, moving).await.unwrap();
+    assert!(matches!(first[..], [Appended::Event(_), Appended::Bad(_)]), "{first:?}");
+    assert_eq!(queue.streams.append(SHARD, "two", &entries, moving).await.unwrap(), [Appended::Moved, Appended::Moved]);
+    let confirmed = Some(Moving { mover: "mover", gone: &[source_id] });
+    queue.streams.append(SHARD, "three", &[], confirmed).await.unwrap();
+    let after = queue.streams.append(SHARD, "four", &entries, moving).await.unwrap();
     assert!(matches!(after[..], [Appended::Event(_), Appended::Moved]), "{after:?}");
 }
 
@@ -75,11 +76,13 @@ async fn what_came_through_the_front_door_is_appended_once_until_its_acknowledge
 async fn what_comes_again_and_again_from_the_front_door_is_appended_once_however_long_that_goes_on() {
     let mut queue = Queue::start().await;
     let entry = [moved("a", "5-1")];
-    queue.streams.append(SHARD, "first", &entry, None).await.unwrap();
+    queue.streams.begin_moving("mover").await.unwrap();
+    let moving = Some(Moving { mover: "mover", gone: &[] });
+    queue.streams.append(SHARD, "first", &entry, moving).await.unwrap();
     for call in ["second", "third", "fourth"] {
         // 50 minutes ago.
         let () = queue.tamper(&["ZADD", "mv:in", "XX", "INCR", "-3000000", "5-1"]).await;
-        assert_eq!(queue.streams.append(SHARD, call, &entry, None).await.unwrap(), [Appended::Moved], "{call}");
+        assert_eq!(queue.streams.append(SHARD, call, &entry, moving).await.unwrap(), [Appended::Moved], "{call}");
     }
 }
 
@@ -87,8 +90,9 @@ async fn what_comes_again_and_again_from_the_front_door_is_appended_once_however
 async fn what_a_killed_mover_left_is_known_hours_later_whatever_part_of_it_comes_first() {
     let mut queue = Queue::start().await;
     let parts = [[moved("a", "5-1")], [moved("a", "5-2")]];
+    queue.streams.begin_moving("killed").await.unwrap();
     for (call, part) in ["one", "two"].into_iter().zip(&parts) {
-        queue.streams.append(SHARD, call, part, None).await.unwrap();
+        queue.streams.append(SHARD, call, part, Some(Moving { mover: "killed", gone: &[] })).await.unwrap();
     }
     for id in ["5-1", "5-2"] {
         let () = queue.tamper(&["ZADD", "mv:in", "XX", "INCR", "-7200000", id]).await;

@@ -2,7 +2,7 @@
 
 use posthaste::{
     domain::{event::NewEvent, id::StreamId},
-    streams::{Append, Appended, Tenant, TenantLimits},
+    streams::{Append, Appended, Moving, Tenant, TenantLimits},
 };
 
 use crate::support::{
@@ -21,6 +21,14 @@ async fn limit(queue: &Queue, max_stored_mb: Option<u64>) {
 
 async fn append(queue: &Queue, call: &str, batch: &[Append]) -> Vec<Appended> {
     queue.streams.append(SHARD, call, batch, None).await.unwrap()
+}
+
+/// The same of an entry of the front door.
+async fn append_moved(queue: &Queue, event: NewEvent) -> Vec<Appended> {
+    queue.streams.begin_moving("mover").await.unwrap();
+    let entry = [Append::Event { event, source_id: Some("5-1".parse().unwrap()) }];
+    let moving = Moving { mover: "mover", gone: &[] };
+    queue.streams.append(SHARD, "moved", &entry, Some(moving)).await.unwrap()
 }
 
 fn of(tenant: &str, key: Option<&str>) -> Append {
@@ -79,8 +87,7 @@ async fn a_tenant_at_its_limit_is_refused_event_by_event_until_there_is_room() {
         "others go on, and a repeat is answered: {answers:?}"
     );
     // Nobody can be told at the front door.
-    let source_id = Some("5-1".parse().unwrap());
-    let answers = append(&queue, "in", &[Append::Event { event: event("a"), source_id }]).await;
+    let answers = append_moved(&queue, event("a")).await;
     assert!(matches!(answers[..], [Appended::Bad(_)]), "{answers:?}");
     let bad = queue.streams.bad_entries(Some(SHARD), StreamId::MAX, StreamId::ZERO, 10).await.unwrap();
     assert!(bad[0].error.starts_with("tenant_full: "), "{}", bad[0].error);
@@ -110,7 +117,7 @@ async fn an_event_of_the_front_door_whose_key_came_before_is_a_dead_letter_that_
     let queue = Queue::start().await;
     append(&queue, "first", &[of(TENANT, Some("key"))]).await;
     let event = NewEvent { idempotency_key: Some("key".to_owned()), ..event("other") };
-    append(&queue, "second", &[Append::Event { event, source_id: Some("5-1".parse().unwrap()) }]).await;
+    append_moved(&queue, event).await;
     let bad = queue.streams.bad_entries(Some(SHARD), StreamId::MAX, StreamId::ZERO, 10).await.unwrap();
     assert!(bad[0].error.starts_with("idempotency_conflict: "), "{}", bad[0].error);
     assert_eq!(&bad[0].raw["type"][..], b"other");

@@ -29,13 +29,19 @@ FASTER = 60
 # Seconds: to start, without an alert, and until all have fired.
 PATIENCE, QUIET, DEADLINE = 60, 20, 200
 started = []
+ports_given = set()
 load_goes_on = threading.Event()
 
 
 def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    """A port that nobody has, nor was given before: who was may not listen yet."""
+    while True:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+        if port not in ports_given:
+            ports_given.add(port)
+            return port
 
 
 def start(name, *command, **environment):

@@ -95,7 +95,7 @@ end
 
 local results = {}
 for i, event in ipairs(cmsgpack.unpack(ARGV[4])) do results[i] = publish(event, ARGV[6 + i]) end
-local acked = cmsgpack.unpack(ARGV[6])
+local acked = mover ~= '' and cmsgpack.unpack(ARGV[6]) or {}
 if #acked > 0 then
   call('ZREM', moving, unpack(acked))
   -- What a mover that was killed has left comes again first, however late: before all of it has come none is confirmed.

@@ -16,8 +16,8 @@ use crate::{
 
 /// Raw fields larger than this are kept as their length and digest only.
 const RAW_KEPT_AT_MOST: usize = 256 * 1024;
-/// MessagePack may take so many times the bytes of its JSON (an integer of one digit may take nine), and is refused above before it is read: each of
-/// its bytes may become a value that takes 32.
+/// MessagePack may take so many times the bytes of its JSON (an integer of one digit may take nine). Above, it is refused before it
+/// is read: each of its bytes may become a value that takes 32.
 const PACKED_TIMES: usize = 5;
 
 /// The fields of an entry, by name.

@@ -39,12 +39,8 @@ impl Streams {
     /// front door after that finds nothing that the mover before may still append: it is refused what it sends late. A node
     /// of a cluster that is away goes on refusing `mover` until this is asked once more.
     pub async fn begin_moving(&self, mover: &str) -> Result<()> {
-        let command = |shard| {
-            let mut command = self.script(&scripts::SET_META, shard);
-            command.arg("mover").arg(mover);
-            command
-        };
-        let answers = self.0.connections.call_each(&scripts::SET_META, self.shards().map(command).collect()).await;
+        let commands = self.shards().map(|shard| self.setting_meta(shard, "mover", mover)).collect();
+        let answers = self.0.connections.call_each(&scripts::SET_META, commands).await;
         those_there_are::<u64>(answers).map(drop)
     }
 

@@ -120,9 +120,14 @@ impl Streams {
     }
 
     async fn set_meta(&self, shard: ShardId, field: &str, value: u64) -> Result<()> {
+        self.0.connections.call(&scripts::SET_META, &self.setting_meta(shard, field, value)).await
+    }
+
+    /// The call that sets a field of `P:meta`.
+    pub(super) fn setting_meta(&self, shard: ShardId, field: &str, value: impl redis::ToRedisArgs) -> redis::Cmd {
         let mut command = self.script(&scripts::SET_META, shard);
         command.arg(field).arg(value);
-        self.0.connections.call(&scripts::SET_META, &command).await
+        command
     }
 
     /// Trims the oldest events up to `last`, a page; says how many went, and of how many the body is kept beside the log.
